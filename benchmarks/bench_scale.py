@@ -2,7 +2,7 @@
 
     python benchmarks/bench_scale.py [--entries 1000 10000 100000] [--tenants 1 100 10000] [--million]
                                      [--bench reports/bench/bench.json] [--out reports/scale]
-    python benchmarks/bench_scale.py --kong-bin /path/to/kong [--tenants 1 100 1000 10000]
+    python benchmarks/bench_scale.py --kong-bin /path/to/kong [--tenants 1 100 1000 10000] [--postgres] [--rate 30]
 
 With `--kong-bin` the same of a whole gateway on a real Kong instead: start, memory, lookups, and changes under load
 (`scale_gateway.py`). Entries are stored by the product's own script, two to a bucket, and looked up by its own store.
@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -432,10 +433,15 @@ def gateways(args: argparse.Namespace) -> int:
     sizes = []
     for tenants in args.tenants:
         say(f"a gateway of {tenants:,} tenants …")
-        sizes.append(scale_gateway.measure(tenants, args.kong_bin, workers=args.workers, say=say))
+        sizes.append(
+            scale_gateway.measure(
+                tenants, args.kong_bin, workers=args.workers, say=say, rate=args.rate, postgres=args.postgres
+            )
+        )
         print(plain_table(scale_gateway.HEAD, [scale_gateway.row(size) for size in sizes]), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "gateways.json").write_text(json.dumps([asdict(size) for size in sizes], indent=1))
+    name = "gateways-postgres.json" if args.postgres else "gateways.json"
+    (args.out / name).write_text(json.dumps([asdict(size) for size in sizes], indent=1))
     failed = [line for size in sizes for line in scale_gateway.gates(size)]
     for line in failed:
         print(f"FAILED: {line}", file=sys.stderr)
@@ -457,8 +463,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("reports/scale"))
     parser.add_argument("--kong-bin", type=Path, help="measure a gateway on this Kong instead")
     parser.add_argument("--workers", type=int, default=2, help="of Kong (default: %(default)s)")
+    parser.add_argument(
+        "--postgres", action="store_true", help="with --kong-bin: Kong and policies in a PostgreSQL"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=30.0, help="requests a second while applies run (default: %(default)s)"
+    )
     args = parser.parse_args()
     if args.kong_bin is not None:
+        # So that a Kong isn't left behind by whoever ends this.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return gateways(args)
     result = run(args)
     print()

@@ -30,7 +30,7 @@ from tenantgate.engine import service
 from tenantgate.engine.config import EngineConfig
 from tenantgate.engine.core.tables import DECISION, REQUEST
 from tenantgate.engine.service import Engine
-from tenantgate.engine.warm_up import load_models, load_vocabularies
+from tenantgate.engine.warm_up import load_models, load_shared
 from tenantgate.errors import TenantgateError
 from tenantgate.kong.phase import phase
 from tenantgate.kong.policy import PhasePolicy
@@ -186,7 +186,7 @@ def main() -> int:
         f"Python {platform.python_version()}"
     )
     try:
-        load_vocabularies()
+        load_shared()
         load_models()
     except TenantgateError as error:
         print(f"error: {error}", file=sys.stderr)

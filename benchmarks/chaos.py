@@ -716,6 +716,9 @@ def main() -> int:
     parser.add_argument("--no-wait", action="store_true", help="don't wait for the end of an hour")
     parser.add_argument("--within", type=float, default=WITHIN_S, help="seconds until a change must act")
     parser.add_argument("--kong-bin", type=Path)
+    parser.add_argument(
+        "--log", type=Path, help="where the gateway's error log is copied to, at the level info"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tg-chaos-") as name, contextlib.ExitStack() as exits:
         folder = Path(name)
@@ -739,7 +742,7 @@ def main() -> int:
                 kong_bin=args.kong_bin,
                 mock_latency_ms=20,
                 own_redis=False,
-                log_level="notice",
+                log_level="info" if args.log else "notice",
                 postgres="" if args.store == "postgres" else None,
                 policy_store=server.url if args.store == "redis" else None,
             )
@@ -749,6 +752,8 @@ def main() -> int:
         print(f"{stack.description}, policies in {args.store}", flush=True)
         site = Site(stack, server, ports, folder, zone)
         found = run(site, Operator(site, write), args)
+        if args.log:
+            args.log.write_bytes(stack.error_log.read_bytes())
     for line in found:
         print(f"FAILED: {line}", file=sys.stderr)
     return 1 if found else 0

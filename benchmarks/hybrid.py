@@ -29,6 +29,7 @@ from typing import Any, Final
 from live_changes import WORD, Desired, asked, key_of
 
 from tenantgate.apply.admin_api import AdminApi
+from tenantgate.bench.live import holds
 from tenantgate.devhost.processes import Child
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
@@ -95,17 +96,8 @@ def with_settings(text: str, settings: dict[str, str]) -> str:
 
 def until(accept: Callable[[], bool]) -> float:
     """Seconds until five answers in a row are accepted."""
-    start, row, first = time.monotonic(), 0, 0.0
-    while row < 5:
-        if accept():
-            first = first if row else time.monotonic() - start
-            row += 1
-        else:
-            row = 0
-            time.sleep(0.05)
-        if time.monotonic() - start > 60:
-            raise SystemExit("not within a minute")
-    return round(first, 2)
+    start = time.monotonic()
+    return round(holds(accept, within_s=60, pause_s=0.05, what="a data plane's answer") - start, 2)
 
 
 def answers(plane: DataPlane, tenant: str, text: str, wanted: int) -> bool:

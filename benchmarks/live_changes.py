@@ -26,7 +26,8 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -34,12 +35,14 @@ from typing import Any, Final
 
 import yaml
 
+from tenantgate.bench.live import Clients, holds
 from tenantgate.devhost.stack import Stack
 
 STEADY: Final = ("acme", "globex", "initech")
 SPARE: Final = ("north", "south", "east")
 WORD: Final = "codename-bluebird"
-IN_A_ROW: Final = 5
+WITHIN_S: Final = 120.0
+"""Seconds that a change may take to act at all."""
 LIMIT_S: Final = 2.0
 """The most that a change may take to act, from the beginning of its publication."""
 KEY_LIMIT_S: Final = 10.0
@@ -116,7 +119,7 @@ class Site:
 
             reader = threading.Thread(target=read)
             reader.start()
-            acted = acts(accept)
+            acted = holds(accept, within_s=WITHIN_S, what="the change")
             reader.join()
         if running.returncode or not steps:
             raise SystemExit(f"apply: {''.join(said)}")
@@ -146,28 +149,22 @@ class Traffic:
     """Clients that ask at a rate."""
 
     def __init__(self, site: Site, rate: float, clients: int) -> None:
-        self._site, self._rate, self._clients = site, rate, clients
-        self._stop = threading.Event()
+        self._site, self._rate, self._count = site, rate, clients
+        self._clients = Clients(clients, self._run)
         self.answers: Counter[str] = Counter()
         self.late = 0
         self.failed_at: list[float] = []
         self.began = 0.0
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(clients)]
 
-    def start(self) -> None:
-        """Begin."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Ask while the block runs."""
         self.began = time.monotonic()
-        for thread in self._threads:
-            thread.start()
+        with self._clients.running():
+            yield
 
-    def stop(self) -> None:
-        """End, and wait for what is in progress."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, number: int) -> None:
-        every = self._clients / self._rate
+    def _run(self, number: int, stop: threading.Event) -> None:
+        every = self._count / self._rate
         key = key_of(STEADY[number % len(STEADY)])
         body = json.dumps(
             {
@@ -177,8 +174,8 @@ class Traffic:
         )
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         connection = http.client.HTTPConnection("127.0.0.1", self._site.port, timeout=20)
-        due = time.monotonic() + every * number / self._clients
-        while not self._stop.is_set():
+        due = time.monotonic() + every * number / self._count
+        while not stop.is_set():
             time.sleep(max(0.0, due - time.monotonic()))
             try:
                 connection.request("POST", "/v1/chat/completions", body, headers)
@@ -200,21 +197,6 @@ class Traffic:
 def key_of(name: str) -> str:
     """The client key that the environment has under this name."""
     return os.environ[f"DECK_{name.upper()}"]
-
-
-def acts(accept: Callable[[], bool]) -> float:
-    """The moment of the first of so many times in a row at which `accept` holds."""
-    start, row, first = time.monotonic(), 0, 0.0
-    while row < IN_A_ROW:
-        if accept():
-            first = first if row else time.monotonic()
-            row += 1
-        else:
-            row = 0
-            time.sleep(0.01)
-        if time.monotonic() - start > 120:
-            raise SystemExit("a change didn't act within two minutes")
-    return first
 
 
 def change(site: Site, desired: Desired, kind: str, draw: random.Random) -> tuple[str, Callable[[], bool]]:
@@ -255,11 +237,13 @@ def run(site: Site, seconds: float, rate: float, clients: int, seed: int) -> dic
     applied: list[float] = []
     acted: defaultdict[str, list[float]] = defaultdict(list)
     traffic = Traffic(site, rate, clients)
-    for name in STEADY:  # an engine that has just started may still be copying the policies
-        acts(lambda name=name: site.ask(key_of(name), "fast", "Hi")[0] == 200)  # type: ignore[misc]
+    holds(
+        lambda: all(site.ask(key_of(name), "fast", "Hi")[0] == 200 for name in STEADY),
+        within_s=WITHIN_S,  # an engine that has just started may still be copying the policies
+        what="an answer to each tenant",
+    )
     start = time.monotonic()
-    traffic.start()
-    try:
+    with traffic.running():
         while time.monotonic() - start < seconds:
             kind = draw.choice(("tenant", "key", "rule", "model"))
             name, accept = change(site, desired, kind, draw)
@@ -267,8 +251,6 @@ def run(site: Site, seconds: float, rate: float, clients: int, seed: int) -> dic
             took, first = site.apply(accept)
             applied.append(took)
             acted[name].append(first)
-    finally:
-        traffic.stop()
     took = time.monotonic() - start
     total = sum(traffic.answers.values())
     return {

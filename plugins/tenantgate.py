@@ -31,10 +31,11 @@ class Plugin(TenantPlugin[EngineConfig], manifest=ENGINE):
 
 
 def load() -> None:
-    """Load what holds Python's lock for long, before there is anybody to answer."""
-    from tenantgate.engine.warm_up import load_vocabularies
+    """Load what holds Python's lock for long, before there is anybody to answer, once for all processes."""
+    from tenantgate.engine.service import wait_for_policies  # noqa: F401 - the engine's code
+    from tenantgate.engine.warm_up import load_shared
 
-    load_vocabularies()
+    load_shared()
 
 
 def warm_up() -> None:

@@ -184,8 +184,10 @@ class MemoryStore(PolicyStore):
     def _hashes(self, info: VersionInfo) -> dict[str, bytes]:
         return next(index for found, index in self.versions if found is info)
 
-    def acknowledge(self, node: str, process: str, version: int, at: float) -> None:
-        self.processes[node, process] = Acknowledgement(node, process, version, at)
+    def acknowledge(
+        self, node: str, process: str, version: int, at: float, unreadable: Sequence[str] = ()
+    ) -> None:
+        self.processes[node, process] = Acknowledgement(node, process, version, at, tuple(unreadable))
 
     def acknowledgements(self) -> list[Acknowledgement]:
         return list(self.processes.values())

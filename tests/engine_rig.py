@@ -104,7 +104,12 @@ def tree(
 
 
 class Provider(MockProvider):
-    """The mock provider, which may wait in a stream after its first chunk, and may ask for one of its credentials."""
+    """The mock provider, which may wait in a stream after its first chunk, and may ask for one of its credentials.
+
+    Attributes:
+        more: headers of all replies, beside their own.
+        reply: type and body in place of each reply.
+    """
 
     def __init__(self) -> None:
         super().__init__(Behaviour(keep_bodies=True))
@@ -112,9 +117,17 @@ class Provider(MockProvider):
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.accepts: frozenset[str] | None = None
+        self.more: Mapping[str, str] = {}
+        self.reply: tuple[str, bytes] | None = None
+
+    async def _named(self, _request: web.Request, reply: web.StreamResponse) -> None:
+        reply.headers.update(self.more)
 
     @web.middleware
     async def _known(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.reply is not None:
+            kind, body = self.reply
+            return web.Response(body=body, headers={"Content-Type": kind})
         if self.accepts is None or request.headers.get("Authorization") in self.accepts:
             return await handler(request)
         return web.json_response({"error": {"message": "unknown key", "code": "invalid_api_key"}}, status=401)
@@ -123,6 +136,7 @@ class Provider(MockProvider):
         made = super().app()
         self.google.add_to(made)
         made.middlewares.append(self._known)
+        made.on_response_prepare.append(self._named)
         return made
 
     async def _stream(

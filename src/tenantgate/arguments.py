@@ -1,8 +1,9 @@
-"""Values of command-line arguments that several features' commands take."""
+"""Command-line arguments that several features' commands take, and their values."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +11,21 @@ from typing import Final
 
 from tenantgate.errors import ConfigError
 
-__all__ = ["NO_SPOOL", "until", "whole_number"]
+__all__ = [
+    "KEY_VARIABLE",
+    "NO_SPOOL",
+    "add_json",
+    "add_key_env",
+    "add_redis_url",
+    "redis_url",
+    "until",
+    "whole_number",
+]
+
+KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
+"""The environment variable that has the encryption_key in the examples."""
+_URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
+_URL: Final = "redis://127.0.0.1:6379/0"
 
 NO_SPOOL: Final = "name gateway.audit.dir, .tenantgate/audit of a `tenantgate up`, or --redis-url"
 """What to do where `--dir` has no spool."""
@@ -27,6 +42,33 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_redis_url(parser: argparse.ArgumentParser) -> None:
+    """Add ``--redis-url``, which `redis_url` reads."""
+    parser.add_argument(
+        "--redis-url", metavar="URL", help=f"default: the environment's {_URL_VARIABLE}, or {_URL}"
+    )
+
+
+def add_key_env(parser: argparse.ArgumentParser, use: str = "") -> None:
+    """Add ``--key-env``: the name of the environment variable with the encryption_key, and its use."""
+    parser.add_argument(
+        "--key-env",
+        default=KEY_VARIABLE,
+        metavar="NAME",
+        help=f"environment variable with the encryption_key{use} (default: %(default)s)",
+    )
+
+
+def redis_url(given: str | None) -> str:
+    """The URL of the Redis that a command goes to: its option, the environment, or this machine."""
+    return given or os.environ.get(_URL_VARIABLE) or _URL
 
 
 def until(text: str, now: float) -> float:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any, Final
 
-from tenantgate import __version__
+from tenantgate import __version__, terminal
 from tenantgate.errors import TenantgateError
 from tenantgate.features import features
 from tenantgate.manifest import Command, resolve
@@ -171,6 +171,7 @@ class CommandParser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 a check that said no, 2 bad input or surroundings."""
+    terminal.guard()
     try:
         args = build_parser().parse_args(argv)
         return int(args.func(args) or 0)

@@ -61,25 +61,46 @@ def read(where: Path, name: str, member: str = "") -> str:
         raise SecretFileError("there is no such file") from None
     if not path.is_relative_to(base):
         raise SecretFileError("a link leads out of the folder")
-    text = _text(path, base)
+    text = _text(path, base, name)
     return _member(text, member) if member else text
 
 
-def _text(path: Path, base: Path) -> str:
+def _text(path: Path, base: Path, name: str) -> str:
     at = path.stat()
     if not stat.S_ISREG(at.st_mode):
         raise SecretFileError("is no file")
-    if (at.st_mode | base.stat().st_mode) & stat.S_IWOTH:
+    if not _is_trusted(at, path.parent.stat(), base.stat(), (base / name).lstat()):
         raise SecretFileError("every user may write it")
     if at.st_size > MAX_BYTES:
         raise SecretFileError("is longer than 64 KB")
     try:
-        text = os.fsdecode(path.read_bytes()).rstrip("\r\n")
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except OSError:
         raise SecretFileError("may not be read") from None
+    if len(raw) > MAX_BYTES:
+        raise SecretFileError("is longer than 64 KB")
+    text = os.fsdecode(raw).rstrip("\r\n")
     if not text:
         raise SecretFileError("is empty")
     return text
+
+
+def _is_trusted(
+    at: os.stat_result, beside: os.stat_result, within: os.stat_result, named: os.stat_result
+) -> bool:
+    """Whether nobody but owners and groups can have put it there.
+
+    A mounted secret of Kubernetes is a folder for all, where others may add names and replace none: what is its owner's
+    or root's counts there.
+    """
+    if at.st_mode & stat.S_IWOTH or any(_is_open(each) for each in (beside, within)):
+        return False
+    return not within.st_mode & stat.S_IWOTH or {at.st_uid, named.st_uid} <= {within.st_uid, 0}
+
+
+def _is_open(folder: os.stat_result) -> bool:
+    return bool(folder.st_mode & stat.S_IWOTH) and not folder.st_mode & stat.S_ISVTX
 
 
 def _member(text: str, member: str) -> str:

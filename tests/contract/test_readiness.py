@@ -116,6 +116,22 @@ def test_errors_that_kong_s_log_level_hides_are_counted(launch: Callable[..., La
     server.eventually(lambda: server.metric('tenantgate_log_events_total{level="error"}') > before)
 
 
+def test_the_engine_isn_t_ready_while_its_configuration_can_t_be_used(
+    launch: Callable[..., Launched], tmp_path: Path
+) -> None:
+    """As where Kong's environment lacks the variable of `encryption_key`: Kong then sends an empty text."""
+    server = launch(str(ROOT / "plugins" / "tenantgate"))
+    server.eventually(server.socket.exists)
+    good = {"policy_path": str(tmp_path / "policy.sqlite"), "encryption_key": "k" * 32}
+    with server.client(PATIENCE_S) as kong:
+        kong.start_instance("tenantgate", good)
+        server.eventually(lambda: "configuration" not in told(server)[1])
+        kong.start_instance("tenantgate", good | {"encryption_key": ""})
+        server.eventually(lambda: told(server)[0] == 503 and "configuration" in told(server)[1])
+        kong.start_instance("tenantgate", good)
+        server.eventually(lambda: "configuration" not in told(server)[1])
+
+
 def test_when_certificates_end_is_a_metric_of_one_process(
     launch: Callable[..., Launched], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,26 @@ def records(gateway: Gateway) -> Records:
 
 def text_of(record: dict[str, Any]) -> str:
     return json.dumps(record["content"], ensure_ascii=False)
+
+
+def test_why_a_request_was_blocked_is_found_by_the_clients_id_by_kongs_and_by_the_trace(
+    gateway: Gateway, records: Records, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent, trace = str(uuid.uuid4()), uuid.uuid4().hex
+    reply = gateway.client("blocking").chat(
+        f"Is {SECRET} a key?",
+        headers={"X-Request-ID": sent, "traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
+    )
+    assert reply.json["error"]["request_id"] == sent
+    records.of(reply)
+    log = str(gateway.stack.audit_dir / "audit.jsonl")
+    for known in (sent, reply.headers["x-kong-request-id"], trace):
+        capsys.readouterr()
+        assert main(["audit", "find", known, log]) == 0
+        told = capsys.readouterr().out
+        assert "blocked" in told
+        assert '"secrets"' in told
+        assert SECRET not in told
 
 
 def test_an_answer_and_its_repeat_from_the_cache(gateway: Gateway, records: Records) -> None:

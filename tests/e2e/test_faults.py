@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -172,6 +173,30 @@ def test_no_request_fails_while_the_plugin_server_is_killed(gateway: Gateway) ->
     gateway.whole_again(serving)
     prompt = gateway.fresh()
     until(lambda: client.chat(prompt), lambda r: r.cache == "Hit", what="cache status")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for has no command line left."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_no_request_is_refused_while_the_engines_watchdog_is_replaced(
+    gateway: Gateway, request: pytest.FixtureRequest
+) -> None:
+    if request.config.getoption("--kong-bin") is None:
+        pytest.skip("the embedded host starts the next one when the servers of the first one have ended")
+    client, (watchdog, *servers), serving = gateway.client("blocking"), gateway.engines(), gateway.serving()
+    with Load(lambda n: client.chat(f"Is {n} a lucky number?"), threads=2) as load:
+        os.kill(watchdog, signal.SIGKILL)
+        until(lambda: list(filter(runs, servers)), lambda left: not left, what="servers of the first one")
+        load.after(8)
+    assert not load.errors
+    assert {r.status for r in load.replies} == {200}, "a rule of the tenant blocks: no engine, no answer"
+    gateway.whole_again(serving)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,7 +202,8 @@ def test_a_clean_reply_passes_and_is_cached(gateway: Gateway, stream: bool) -> N
 
 @pytest.fixture
 def _key(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands seal exemptions with the gateway's key."""
+    """The commands seal exemptions with the gateway's key, and find its tenants.yaml."""
+    monkeypatch.chdir(Path(__file__).parent)
     monkeypatch.setenv("TENANTGATE_CACHE_KEY", gateway.stack.environ["TENANTGATE_CACHE_KEY"])
 
 

@@ -121,7 +121,7 @@ def test_of_the_client_nothing_but_its_body_reaches_the_provider(world: EngineWo
     more = {f"X_Many_{i}": "1" for i in range(100)}
     sent = {"Cookie": "c=1", "X_Api_Key": "mine", "X_Goog_Api_Key": "g", "Proxy_Authorization": "p", **more}
     named = {"OpenAI_Organization": "org", "Upgrade": "websocket", "X_Forwarded_For": "10.1.1.1", "Via": "v"}
-    traced = {"X_Request_ID": "r-1", "traceparent": "00-t"}
+    traced = {"X_Request_ID": "r-1", "traceparent": "00-t", "TE": "trailers"}
     status, headers, _ = world.send(chat(), **sent, **named, **traced)
     assert status == 200
     seen = {name.lower() for name in world.asked()["headers"]}
@@ -134,6 +134,67 @@ def test_of_the_client_nothing_but_its_body_reaches_the_provider(world: EngineWo
     logged = record["request"]["headers"]
     assert len(logged) <= 100
     assert {"mine", "g", "p"}.isdisjoint(logged.values())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("decided", [{}, {"X-Cache-Status": "Miss"}])
+def test_a_provider_says_nothing_in_the_gateways_name(
+    world: EngineWorld, stream: bool, decided: dict[str, str]
+) -> None:
+    world.decision = world.decide(headers=decided)
+    forged = (
+        "X-Cache-Status",
+        "x-cache-key",
+        "X-Tenantgate-Target",
+        "X-TENANTGATE-Degraded",
+        "X-RateLimit-Limit-Day",
+    )
+    world.provider.more = dict.fromkeys(forged, "Hit")
+    try:
+        status, headers, _ = world.send(chat(stream=stream))
+    finally:
+        world.provider.more = {}
+    assert status == 200
+    shown = {name.lower() for name in forged} & headers.keys()
+    assert {name: headers[name] for name in shown} == {name.lower(): value for name, value in decided.items()}
+
+
+def whole(**more: Any) -> bytes:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}
+    return json.dumps({"id": "x", "model": "m", "choices": [choice], **more}).encode()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "reply"),
+    [
+        (
+            "application/json",
+            whole(usage={"prompt_tokens": "1", "completion_tokens": [], "total_tokens": {}}),
+        ),
+        ("application/json", whole(usage=[1], model={"a": 1})),
+        ("application/json", whole(usage=7)),
+        ("application/json", b"[1]"),
+        ("application/json", b"7"),
+        ("application/json", b""),
+        ("", whole()),
+        ("text/html", b"<p>hi"),
+        ("text/event-stream", b'data: {"choices": 7}\n\ndata: 7\n\ndata: {\n\ndata: [DONE]\n\n'),
+        ("text/event-stream", b'data: {"choices": [], "usage": {"prompt_tokens": "a"}}\n\ndata: [DONE]\n\n'),
+    ],
+)
+def test_whatever_a_provider_answers_the_client_has_a_reply(
+    world: EngineWorld, kind: str, reply: bytes, stream: bool
+) -> None:
+    world.decision = world.decide()
+    world.decision["target"]["options"]["tenantgate"] = {"stream_usage": "asked"}
+    world.provider.reply = (kind, reply)
+    try:
+        status, headers, _ = world.send(chat(stream=stream))
+    finally:
+        world.provider.reply = None
+    assert status in (200, 500, 502)
+    world.logged(headers)
 
 
 @pytest.mark.parametrize(

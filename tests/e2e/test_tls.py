@@ -32,9 +32,12 @@ from support import ROOT, until
 pytestmark = pytest.mark.e2e
 
 NAME = "ai.example.com"
+OURS = {"tags": ["tenantgate"]}
 TREE = {
     "_format_version": "3.0",
-    "services": [{"name": "s", "url": "http://127.0.0.1:9", "routes": [{"name": "r", "paths": ["/"]}]}],
+    "services": [
+        {"name": "s", "url": "http://127.0.0.1:9", "routes": [{"name": "r", "paths": ["/"], **OURS}], **OURS}
+    ],
 }
 
 

@@ -167,7 +167,9 @@ def test_a_request_is_found_by_any_of_its_ids(tmp_path: Path, run: Run, by: str)
         assert told in out
     assert SECRET not in out
     assert "kong-2" not in out
-    assert run("find", "nobody's", str(path))[0] == 1
+    status, out = run("find", "nobody's", str(path))
+    assert status == 1
+    assert "X-Kong-Request-Id" in out
 
 
 def test_tail_goes_on_with_what_comes(

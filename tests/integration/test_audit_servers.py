@@ -27,6 +27,7 @@ from tenantgate.audit.courier import Courier
 from tenantgate.audit.meeting import SOCKET, connect, listen, lock
 from tenantgate.audit.messages import Pipeline, encode
 from tenantgate.audit.segments import stored
+from tenantgate.audit.worker import Output
 from tenantgate.devhost.processes import descendants
 from tenantgate.fields import parse
 
@@ -273,7 +274,7 @@ def test_a_worker_whose_server_never_comes_ends(
 ) -> None:
     monkeypatch.setattr(audit_worker, "_FIRST_S", 0.0 if waited == "long enough" else math.inf)
     starter = os.getppid() if waited == "long enough" else -1
-    assert audit_worker._serve(tmp_path, starter) == 0
+    assert audit_worker._serve(tmp_path, starter, Output(None)) == 0
 
 
 def test_a_worker_whose_server_dies_right_after_its_first_words_works_off_what_is_there_and_ends(
@@ -281,7 +282,7 @@ def test_a_worker_whose_server_dies_right_after_its_first_words_works_off_what_i
 ) -> None:
     (tmp_path / "journal.jsonl").write_bytes(journal_line(1))
     left: list[int] = []
-    monkeypatch.setattr(audit_worker, "_leave_output", lambda: left.append(len(records(tmp_path))))
+    monkeypatch.setattr(audit_worker, "leave_output", lambda: left.append(len(records(tmp_path))))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     def listen_to_one_that_dies(folder: Path) -> socket.socket:
@@ -293,7 +294,7 @@ def test_a_worker_whose_server_dies_right_after_its_first_words_works_off_what_i
         return listener
 
     monkeypatch.setattr(audit_worker, "listen", listen_to_one_that_dies)
-    assert audit_worker._serve(tmp_path, os.getppid()) == 0
+    assert audit_worker._serve(tmp_path, os.getppid(), Output(None)) == 0
     assert len(records(tmp_path)) == 1
     assert left == [0], "before it worked that off"
 
@@ -340,14 +341,19 @@ def test_the_worker_of_a_dead_server_lets_go_of_its_output_before_it_works_off_w
         line.close()
 
 
-def test_what_a_sink_on_standard_output_gets_no_more_waits() -> None:
+def test_what_a_sink_on_standard_output_gets_no_more_waits_once_the_watchdog_is_dead() -> None:
     code = """
 from tenantgate.audit.core.ports import Queued, SinkError
 from tenantgate.audit.sinks import StdoutSink
-from tenantgate.audit.worker import _leave_output
+from tenantgate.audit.worker import Output
 from tenantgate.tenant import TenantId
-import os
-_leave_output()
+import os, subprocess
+watchdog = subprocess.Popen(["sleep", "60"])
+output = Output(watchdog.pid)
+assert not output.over()
+watchdog.kill()
+watchdog.wait()
+assert output.over() and Output(watchdog.pid).over()
 try:
     StdoutSink("s").send([Queued("1", TenantId("t"), "i", b"{}")])
 except SinkError as error:

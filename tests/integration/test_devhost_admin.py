@@ -16,7 +16,7 @@ import yaml
 
 from devhost_rig import World, plays
 from tenantgate.apply.admin_api import AdminApi
-from tenantgate.apply.core.entities import from_tree
+from tenantgate.apply.core.entities import Entity, from_tree, to_tree
 from tenantgate.apply.core.plan import make_plan
 from tenantgate.apply.targets import DblessKong, connect
 from tenantgate.errors import EdgeError
@@ -121,7 +121,11 @@ def test_what_cant_be_honoured_changes_nothing_and_is_named(world: World) -> Non
 
 
 def test_apply_reads_and_changes_it(world: World, kong: DblessKong) -> None:
-    wanted = from_tree(with_consumer(config(world)))
+    def ours(tree: dict[str, Any]) -> list[Entity]:
+        return [e.with_fields(tags=["tenantgate"]) for e in from_tree(tree)]
+
+    post(world, to_tree(ours(config(world))))
+    wanted = ours(with_consumer(config(world)))
     plan = make_plan(kong.read(), wanted, whole=True)
     assert {e.kind for e in plan.admit} == {"consumers", "keyauth_credentials"}
     kong.settle(plan)

@@ -24,6 +24,7 @@ from support import until
 TENANTS = """
 version: 1
 tenants:
+  - {id: keyless, models: [{provider: mock, model: small}]}
   - id: acme
     api_keys: ['${{ env "DECK_ACME_KEY" }}']
     models: [{provider: mock, model: small}]
@@ -144,6 +145,7 @@ def test_up_runs_until_it_is_told_to_stop(folder: Path) -> None:
             break
     assert "not Kong" in said
     assert "/v1" in said
+    assert "no key yet: keyless" in said
     family = descendants(process.pid)
     assert family
     process.send_signal(signal.SIGINT)

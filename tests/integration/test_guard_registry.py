@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,7 +59,10 @@ def exemption(**changes: Any) -> Exemption:
 
 
 @pytest.fixture
-def port(redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def port(
+    redis_server: RedisServer, store: redis.Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[int]:
+    monkeypatch.chdir(tmp_path)  # without a tenants.yaml
     registries: Shared[Registry] = Shared(64)
     monkeypatch.setattr(guard_registry, "_EVERY_S", 0.02)
     monkeypatch.setattr(guard_registry, "_registries", registries)
@@ -349,12 +353,20 @@ def test_until_refuses_anything_else() -> None:
     ("tenant", "rule", "said"), [("suport-bot", "secrets", "suport-bot"), ("globex", "secretz", "secrets")]
 )
 def test_a_misspelt_tenant_or_rule_isn_t_exempted(
-    tenant: str, rule: str, said: str, capsys: pytest.CaptureFixture[str], store: redis.Redis, port: int
+    tenant: str,
+    rule: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    store: redis.Redis,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # fmt: off
     arguments = ["guard", "exempt", "--tenant", tenant, "--rule", rule, "--reason", "r", "--until", "1h", "--by", "me",
-                 "-f", str(ROOT / "tenants.yaml"), "--redis-url", f"redis://127.0.0.1:{port}"]
+                 "--redis-url", f"redis://127.0.0.1:{port}"]
     # fmt: on
-    assert cli.main(arguments) == 2
-    assert said in capsys.readouterr().err
-    assert store.dbsize() == 0
+    monkeypatch.chdir(ROOT)  # whose tenants.yaml is the usual one
+    for named in ([], ["-f", str(ROOT / "tenants.yaml")]):
+        assert cli.main([*arguments, *named]) == 2
+        assert said in capsys.readouterr().err
+        assert store.dbsize() == 0

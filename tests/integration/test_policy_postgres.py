@@ -108,6 +108,14 @@ def test_the_roles_of_the_deployment_page(postgres: Postgres) -> None:
             assert node.record("acme") == b"2"
             node.acknowledge("n", "1", 2, 1000.0)
             assert [a.version for a in writer.acknowledgements()] == [2]
+            # Tables of before: a node that may add nothing goes on, and tells when the publisher has.
+            db.execute("ALTER TABLE tenantgate.tenantgate_policy_processes DROP COLUMN unreadable")
+            node.acknowledge("n", "1", 2, 1001.0, ["acme"])
+            assert [a.unreadable for a in writer.acknowledgements()] == [()]
+            writer.close()
+            assert [a.at for a in writer.acknowledgements()] == [1001.0]
+            node.acknowledge("n", "1", 2, 1002.0, ["acme"])
+            assert [a.unreadable for a in writer.acknowledgements()] == [("acme",)]
             for change in (lambda: put(node, acme=b"3"), lambda: node.prune(1)):
                 with pytest.raises(UnavailableError, match="InsufficientPrivilege"):
                     change()

@@ -255,6 +255,11 @@ def test_the_last_word_of_each_process_is_kept_for_a_day(opener: Opener) -> None
     ]
     store.acknowledge("n2", "é", 3, 86_407.5)
     assert store.acknowledgements() == [Acknowledgement("n2", "é", 3, 86_407.5)]
+    unreadable = ("acme", "\ud800 é")
+    store.acknowledge("n2", "é", 4, 86_408.0, unreadable)
+    assert opener().acknowledgements() == [Acknowledgement("n2", "é", 4, 86_408.0, unreadable)]
+    store.acknowledge("n2", "é", 4, 86_409.0)
+    assert store.acknowledgements() == [Acknowledgement("n2", "é", 4, 86_409.0)]
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,9 @@ def test_stats_inspect_and_purge_find_the_tenants_node(
 
 
 def test_exemptions_counts_and_events_of_tenants_on_all_nodes(
-    cluster: RedisCluster, capsys: pytest.CaptureFixture[str]
+    cluster: RedisCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # without a tenants.yaml
     tenants, registry = homes(cluster), Registry(config(cluster), background=False)
     for tenant in tenants:
         argv = ["guard", "exempt", "--tenant", tenant.slug, "--rule", "r", "--reason", "x", "--until", "1h"]

@@ -18,6 +18,7 @@ from tenantgate.paths import plugins_dir
 PROBLEMS: dict[str, Callable[[Path], object]] = {
     "there is no such file": lambda f: None,
     "is no file": lambda f: (f / "NAME").mkdir(),
+    "is no file ": lambda f: os.mkfifo(f / "NAME"),
     "is empty": lambda f: (f / "NAME").write_text("\r\n"),
     "is longer than 64 KB": lambda f: (f / "NAME").write_text("x" * (secret_files.MAX_BYTES + 1)),
     "every user may write it": lambda f: ((f / "NAME").write_text("s"), (f / "NAME").chmod(0o646)),
@@ -55,7 +56,7 @@ def test_what_is_no_secret_is_told_and_never_given(
     read: Callable[[Path, str], str], problem: str, folder: Path
 ) -> None:
     PROBLEMS[problem](folder)
-    assert read(folder, "NAME") == problem
+    assert read(folder, "NAME") == problem.strip()
 
 
 @pytest.mark.parametrize("read", [in_lua, in_python])
@@ -71,6 +72,47 @@ def test_links_within_the_folder_are_followed_as_kubernetes_makes_them(
     (folder / "..next").symlink_to("..two")
     (folder / "..next").rename(folder / "..data")
     assert read(folder, "key") == "two"
+
+
+STRANGER = 54321  # a user's id
+
+
+@pytest.mark.parametrize("read", [in_lua, in_python])
+@pytest.mark.parametrize(
+    ("mode", "of_stranger", "trusted"),
+    [
+        (0o755, [], True),
+        (0o1777, [], True),  # a mounted secret of Kubernetes: a tmpfs
+        (0o777, [], False),
+        (0o1777, ["key"], False),
+        (0o1777, ["..one/key"], False),
+        (0o755, ["key", "..one/key"], True),
+    ],
+)
+def test_where_everybody_may_write_only_the_owners_files_count(
+    read: Callable[[Path, str], str], mode: int, of_stranger: list[str], trusted: bool, folder: Path
+) -> None:
+    if of_stranger and os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    (folder / "..one").mkdir()
+    (folder / "..one" / "key").write_text("s")
+    (folder / "key").symlink_to("..one/key")
+    for name in of_stranger:
+        os.chown(folder / name, STRANGER, STRANGER, follow_symlinks=False)
+    folder.chmod(mode)
+    assert read(folder, "key") == ("s" if trusted else "every user may write it")
+
+
+@pytest.mark.parametrize("read", [in_lua, in_python])
+@pytest.mark.parametrize("mode", [0o777, 0o757])
+def test_a_folder_on_the_way_is_not_everybodys(
+    read: Callable[[Path, str], str], mode: int, folder: Path
+) -> None:
+    (folder / "..one").mkdir()
+    (folder / "..one" / "key").write_text("s")
+    (folder / "key").symlink_to("..one/key")
+    (folder / "..one").chmod(mode)
+    assert read(folder, "key") == "every user may write it"
 
 
 @pytest.mark.parametrize("read", [in_lua, in_python])

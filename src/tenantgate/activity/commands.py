@@ -13,6 +13,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Final
 
+from tenantgate import terminal
 from tenantgate.activity.core.page import page, step_of
 from tenantgate.activity.core.sums import Activity, Seen, seen_of
 from tenantgate.activity.core.table import ORDERS, table
@@ -85,12 +86,13 @@ def _top(args: argparse.Namespace) -> int:
         return 0
     if not sys.stdout.isatty():
         raise ConfigError("top: standard output is no terminal; give --once")
-    sys.stdout.write(_HIDE)
+    terminal.draw(_HIDE)
     try:
         while True:
             size = shutil.get_terminal_size()
             shown = _shown(args, size.lines - 2, size.columns)
-            sys.stdout.write(f"{_CLEAR}{shown}\nq and Enter, or Ctrl-C, to end\n")
+            terminal.draw(_CLEAR)
+            print(f"{shown}\nq and Enter, or Ctrl-C, to end")
             sys.stdout.flush()
             if select.select([sys.stdin], [], [], args.every)[0] and sys.stdin.readline().strip() in (
                 "q",
@@ -98,7 +100,7 @@ def _top(args: argparse.Namespace) -> int:
             ):
                 return 0
     finally:
-        sys.stdout.write(_SHOW)
+        terminal.draw(_SHOW)
         sys.stdout.flush()
 
 

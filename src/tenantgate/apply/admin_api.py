@@ -46,6 +46,14 @@ class AdminApi:
             else http.client.HTTPConnection(parts.hostname, port, timeout=_TIMEOUT_S)
         )
 
+    def another(self) -> AdminApi:
+        """The same by a connection of its own, for another thread."""
+        return AdminApi(self.url + self._path)
+
+    def close(self) -> None:
+        """End the connection; the next request makes another."""
+        self._connection.close()
+
     def get(self, path: str) -> Json:
         """The answer to a GET."""
         return self.send("GET", path, what=path.partition("?")[0])

@@ -9,15 +9,15 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.apply.core import nodes
-from tenantgate.apply.core.entities import from_tree
-from tenantgate.apply.running import Changes, Clock, Run, wait_for_nodes
+from tenantgate.apply.core.entities import State, from_tree
+from tenantgate.apply.running import Changes, Clock, Run, fail_unread, wait_for_nodes
 from tenantgate.apply.targets import FileKong, Target, connect
 from tenantgate.config import TenantsFile, deck_variables, load, tls
 from tenantgate.config.commands import redis_address
@@ -25,10 +25,11 @@ from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.documents import documents
 from tenantgate.config.load import TenantsFileError
 from tenantgate.config.render import RenderOptions, entities, with_options
-from tenantgate.errors import ConfigError
+from tenantgate.errors import ConfigError, EdgeError
 from tenantgate.policy.core.difference import differences
 from tenantgate.policy.core.overlay import carried
 from tenantgate.policy.core.ports import PolicyStore, PublishNote, pages, roll_back
+from tenantgate.policy.core.records import CATALOG
 from tenantgate.policy.stores import open_store
 from tenantgate.tenant import TenantId
 
@@ -47,6 +48,7 @@ __all__ = [
 
 CLOCK: Final = Clock(now=time.time, monotonic=time.monotonic, pause=time.sleep)
 _STATE: Final = "gateway.json"
+_NAMED: Final = 10  # tenants in a message
 _NO_VERSION: Final = "no version yet: `tenantgate apply` makes one; of a `tenantgate up` give --state-dir"
 
 
@@ -67,7 +69,9 @@ def apply(parser: argparse.ArgumentParser) -> None:
         help="with --kong-config: a kong.yml of your own, whose entities are put there, too",
     )
     parser.add_argument(
-        "--reload", metavar="COMMAND", help='run after a change of that file: "kong reload -p /kong_prefix"'
+        "--reload",
+        metavar="COMMAND",
+        help='run after a change of that file: "kong reload -c /etc/kong/kong.conf"',
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what would change; exit status 1 if anything"
@@ -91,6 +95,13 @@ def rollback(parser: argparse.ArgumentParser) -> None:
         "version", type=int, metavar="VERSION", help="the version whose policies come into force again"
     )
     file_arguments(parser, positional=False)
+    parser.add_argument(
+        "--admin-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="Admin API of a Kong, to say whose keys there don't fit the version; it isn't changed",
+    )
     _note(parser)
     parser.set_defaults(func=_rollback)
 
@@ -145,11 +156,21 @@ def _note(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--message", default="", help="for `tenantgate history`")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=30.0,
         metavar="SECONDS",
         help="of the wait until the new version is in force on each node (default: %(default)s)",
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +239,8 @@ def site_of(
     except TenantsFileError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-        raise ConfigError(f"{path}: {len(error.problems)} problems; nothing was changed") from None
+        count = len(error.problems)
+        raise ConfigError(f"{path}: {count} problem{'s'[: count != 1]}; nothing was changed") from None
     options: dict[str, Any] = {}
     environ = dict(os.environ)
     urls: tuple[str, ...] = ()
@@ -313,6 +335,11 @@ def _show(store: PolicyStore, changes: Changes) -> None:
         _say(f"{TenantId(tenant).slug}: the store has lost its record; it is published again")
     for line in differences(old, new):
         _say(line)
+    for tenant in sorted(t for t, record in changes.records.items() if record is None):
+        slug = TenantId(tenant).slug
+        _say(
+            f"{slug}: a later tenant of this id would find its cache: `tenantgate cache purge --tenant {slug}`"
+        )
     for target, plan in changes.plans:
         for line in plan.in_words():
             _say(f"{target.name}: {line}")
@@ -340,7 +367,8 @@ def _history(args: argparse.Namespace) -> int:
 
 
 def _rollback(args: argparse.Namespace) -> int:
-    store = _site(args).store()
+    site = _site(args)
+    store = site.store()
     try:
         head = store.head()
         changed = store.changes(head, args.version)
@@ -353,11 +381,57 @@ def _rollback(args: argparse.Namespace) -> int:
         note = _publish_note(args.message or f"rollback to version {args.version}")
         version = roll_back(store, args.version, expected=head, note=note)
         _say(f"version {version} has the policies of version {args.version}")
-        wait_for_nodes(store, version, CLOCK, _say, args.timeout)
-        _say("tenants.yaml doesn't say so yet: the next `tenantgate apply` goes by tenants.yaml")
+        unread = wait_for_nodes(store, version, CLOCK, _say, args.timeout)
+        _say(
+            "consumers and keys in Kong stay as they are, and tenants.yaml as it is: the next `tenantgate apply` goes "
+            "by that, so check its earlier state out"
+        )
+        _say_unfit(site, args.admin_url, store.index(version).keys() - {CATALOG})
+        fail_unread(version, unread)
     finally:
         store.close()
     return 0
+
+
+def _say_unfit(site: Site, admin_urls: Sequence[str], tenants: Collection[str]) -> None:
+    """Whose keys don't fit; the version is in force already, whether a Kong answers or not."""
+    asked = 0
+    for url in (*admin_urls, *site.admin_urls):
+        try:
+            lines = _unfit(tenants, _keyed(connect(url).read()))
+        except EdgeError as error:
+            _say(f"{error}: whose keys there don't fit isn't known")
+            continue
+        asked += 1
+        for line in lines:
+            _say(f"{url}: {line}")
+    if not asked:
+        for line in _unfit(tenants, {t.id for t in site.file.tenants if t.api_keys or site.file.keys_of(t)}):
+            _say(f"by tenants.yaml: {line}")
+
+
+def _unfit(tenants: Collection[str], keyed: Collection[str]) -> list[str]:
+    """Which tenants have a policy and no key, or the other way round; ten of each are named."""
+    found = (
+        ("no policy but a key: requests with it get 403", set(keyed) - set(tenants)),
+        ("a policy but no key: nobody can use it", set(tenants) - set(keyed)),
+    )
+    return [
+        f"{what}: {', '.join(TenantId(t).slug for t in sorted(some)[:_NAMED])}"
+        + (f" and {len(some) - _NAMED} more" if len(some) > _NAMED else "")
+        for what, some in found
+        if some
+    ]
+
+
+def _keyed(state: State) -> set[str]:
+    """The tenants that have a key in a Kong."""
+    owners = {str(e.fields.get("consumer")) for e in state.values() if e.kind == "keyauth_credentials"}
+    return {
+        str(e.fields["custom_id"])
+        for e in state.values()
+        if e.kind == "consumers" and e.ours and e.id in owners and e.fields.get("custom_id")
+    }
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -373,7 +447,9 @@ def _status(args: argparse.Namespace) -> int:
     running, newest = nodes.live(found, now=now), head.number if head else 0
     if lost := any(a.version > newest for a in running):
         _say("the store was emptied or replaced: the nodes go on, and `tenantgate apply` publishes all again")
-    return int(lost or bool(nodes.behind(running, newest)))
+    for line in (unread := nodes.unread(running)):
+        _say(line)
+    return int(lost or bool(unread or nodes.behind(running, newest)))
 
 
 def _publish_note(message: str) -> PublishNote:

@@ -27,7 +27,7 @@ from tenantgate.policy.core.ports import (
     pages,
 )
 
-__all__ = ["Changes", "Clock", "Planned", "Run", "plan_of", "remove", "wait_for_nodes"]
+__all__ = ["Changes", "Clock", "Planned", "Run", "fail_unread", "plan_of", "remove", "wait_for_nodes"]
 
 _POLL_S: Final = 0.1
 
@@ -127,7 +127,8 @@ class Run:
 
         Raises:
             ConflictError: somebody else has published meanwhile.
-            EdgeError: Kong or the store failed, or a node doesn't take the new version.
+            EdgeError: Kong or the store failed, a node doesn't take the new version, or, when all is done, an
+                engine can't read some tenants' records.
         """
         for target, plan in changes.plans:
             for text in plan.notes:
@@ -138,8 +139,9 @@ class Run:
                 version = self._store.publish(
                     changes.records, expected=changes.head, note=note(), least=changes.least
                 )
+        unread: list[str] = []
         if version:
-            wait_for_nodes(self._store, version, self._clock, self._say, self._timeout_s)
+            unread = wait_for_nodes(self._store, version, self._clock, self._say, self._timeout_s)
         for target, plan in changes.plans:
             if target.due(plan):
                 with self._timed(f"{target.name}: up to date"):
@@ -149,6 +151,7 @@ class Run:
                     target.withdraw(
                         plan, partial(_propagate, target, "to drop the routes", self._clock, self._say)
                     )
+        fail_unread(version, unread)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -174,8 +177,24 @@ def _propagate(target: Target, why: str, clock: Clock, say: Say) -> None:
     clock.pause(seconds)
 
 
-def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, timeout_s: float) -> None:
+def fail_unread(version: int, unread: Sequence[str]) -> None:
+    """End with an error where some records aren't in force; what else there was to do is done.
+
+    Raises:
+        EdgeError: names how many.
+    """
+    if unread:
+        raise EdgeError(
+            f"version {version} isn't in force for {len(unread)} tenant{'s'[: len(unread) != 1]}, see above; "
+            "the engines' logs say why"
+        )
+
+
+def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, timeout_s: float) -> list[str]:
     """Wait until each process that runs goes by `version` or a later one, and say so.
+
+    Returns:
+        A line for each tenant whose record isn't in force somewhere, for `fail_unread`; said, too.
 
     Raises:
         EdgeError: the time is up, and names the nodes that don't; or the store has lost versions.
@@ -191,8 +210,11 @@ def wait_for_nodes(store: PolicyStore, version: int, clock: Clock, say: Say, tim
                 "replaced; the next `tenantgate apply` publishes one above it"
             )
         if not late:
-            say(_in_force(version, running, clock.monotonic() - start))
-            return
+            unread = nodes.unread(running)
+            say(_in_force(version, running, clock.monotonic() - start, but=bool(unread)))
+            for line in unread:
+                say(line)
+            return unread
         if clock.monotonic() >= start + timeout_s:
             raise EdgeError(
                 f"version {version} is published, and not in force on {', '.join(late)} after {timeout_s:.0f} s. "
@@ -209,9 +231,11 @@ def _damaged(store: PolicyStore, index: Mapping[str, bytes]) -> frozenset[str]:
     return frozenset(tenant for tenant, hashed in index.items() if hashed not in whole)
 
 
-def _in_force(version: int, running: Sequence[Acknowledgement], seconds: float) -> str:
+def _in_force(version: int, running: Sequence[Acknowledgement], seconds: float, *, but: bool) -> str:
     count = len({a.node for a in running})
     if not count:
         return "no engine has reported a version yet: it takes this one when it starts"
     where = "the only node" if count == 1 else f"all {count} nodes"
-    return f"version {version} in force on {where} ({seconds:.1f} s)"
+    return (
+        f"version {version} in force on {where}{', but for these tenants' if but else ''} ({seconds:.1f} s)"
+    )

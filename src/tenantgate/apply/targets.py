@@ -8,8 +8,11 @@ import re
 import shlex
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final
 
 import yaml
@@ -28,6 +31,12 @@ Pause = Callable[[], object]
 _PROPAGATION_S: Final = 15.0
 """Where a Kong doesn't tell its own times: its defaults (kong/templates/kong_defaults.lua), and as much again."""
 _RELOAD_S: Final = 120
+_KONG_CONFS: Final = ("/etc/kong/kong.conf", "/etc/kong.conf")
+"""Where Kong looks (kong/conf_loader/constants.lua in 3.9.3)."""
+_HASHED: Final = "basicauth_credentials"
+_OF_TENANTS: Final = ("consumers", "keyauth_credentials")
+_MANY: Final = 50
+_AT_ONCE: Final = 8
 _TOP_LEVEL: Final = re.compile(r"^([a-zA-Z_]+):", re.MULTILINE)
 _PATHS: Final[Mapping[str, str]] = {kind: kind for kind in KINDS} | {"keyauth_credentials": "key-auths"}
 _OWNERS: Final = ("certificate", "service", "route", "consumer")
@@ -98,8 +107,10 @@ def _with_general(fields: Schema, general: Schema) -> Schema:
 
 
 def _entity(kind: str, item: Mapping[str, Any]) -> Entity:
-    made = {k: v for k, v in item.items() if k not in ("id", "created_at", "updated_at")}
-    for owner in _OWNERS:
+    # A certificate's names are entities of their own.
+    left = ("id", "created_at", "updated_at", *(("snis",) if kind == "certificates" else ()))
+    made = {k: v for k, v in item.items() if k not in left}
+    for owner in (*_OWNERS, "consumer_group"):
         if isinstance(made.get(owner), Mapping):
             made[owner] = made[owner]["id"]
     return Entity(kind=kind, id=str(item["id"]), fields=made)
@@ -112,21 +123,17 @@ class DatabaseKong(_Admin):
 
     def settle(self, plan: Plan) -> None:
         """Create and change entities, and take keys from their former tenants before others get them."""
-        self._put(plan.settle)
-        for entity in plan.freed:
-            self._delete(entity)
-        self._put(plan.admit)
+        self._each(self._put, plan.settle)
+        self._each(self._delete, plan.freed)
+        self._each(self._put, plan.admit)
 
     def withdraw(self, plan: Plan, pause: Pause = lambda: None) -> None:
         """Delete what is gone: a service and its plugins when no worker has a route to them any more."""
         last = plan.unserved
-        for entity in plan.withdraw:
-            if entity not in last:
-                self._delete(entity)
+        self._each(self._delete, [entity for entity in plan.withdraw if entity not in last])
         if last:
             pause()
-        for entity in last:
-            self._delete(entity)
+        self._each(self._delete, last)
 
     def propagation_s(self) -> float:
         """By its settings, if it tells them, and a second more for the work itself."""
@@ -136,18 +143,49 @@ class DatabaseKong(_Admin):
         known = [float(t) for t in times if isinstance(t, int | float)]
         return sum(known) + 1.0 if len(known) == len(names) else _PROPAGATION_S
 
-    def _put(self, entities: Iterable[Entity]) -> None:
-        for entity in entities:
-            body = {k: {"id": v} if k in _OWNERS and v else v for k, v in entity.fields.items()}
-            if entity.kind == "certificates" and (before := self._api.find(f"/certificates/{entity.id}")):
-                # Without them Kong takes all names from it, and clients get its fallback certificate.
-                body["snis"] = before.get("snis") or []
-            self._api.send(
-                "PUT", f"/{_PATHS[entity.kind]}/{entity.id}", body, what=f"{entity.kind} {entity.name}"
-            )
+    def _each(self, do: Callable[[AdminApi, Entity], None], entities: Sequence[Entity]) -> None:
+        """One after the other; of tenants, which don't depend on one another, several at once.
 
-    def _delete(self, entity: Entity) -> None:
-        self._api.send("DELETE", f"/{_PATHS[entity.kind]}/{entity.id}", what=f"{entity.kind} {entity.name}")
+        Kong answers each when the database has written it to disk, and ten thousand tenants are 20,000 requests.
+        """
+        for kind, same_kind in groupby(entities, key=lambda e: e.kind):
+            some = list(same_kind)
+            if kind not in _OF_TENANTS or len(some) < _MANY:
+                for entity in some:
+                    do(self._api, entity)
+                continue
+            connections: SimpleQueue[AdminApi] = SimpleQueue()
+            for _ in range(_AT_ONCE):
+                connections.put(self._api.another())
+
+            def one(entity: Entity, free: SimpleQueue[AdminApi] = connections) -> None:
+                api = free.get()
+                try:
+                    do(api, entity)
+                finally:
+                    free.put(api)
+
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                try:
+                    for _ in pool.map(one, some):
+                        pass
+                except BaseException:
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+            while not connections.empty():
+                connections.get().close()
+
+    @staticmethod
+    def _put(api: AdminApi, entity: Entity) -> None:
+        body = {k: {"id": v} if k in _OWNERS and v else v for k, v in entity.fields.items()}
+        if entity.kind == "certificates" and (before := api.find(f"/certificates/{entity.id}")):
+            # Without them Kong takes all names from it, and clients get its fallback certificate.
+            body["snis"] = before.get("snis") or []
+        api.send("PUT", f"/{_PATHS[entity.kind]}/{entity.id}", body, what=f"{entity.kind} {entity.name}")
+
+    @staticmethod
+    def _delete(api: AdminApi, entity: Entity) -> None:
+        api.send("DELETE", f"/{_PATHS[entity.kind]}/{entity.id}", what=f"{entity.kind} {entity.name}")
 
 
 class DblessKong(_Admin):
@@ -170,7 +208,13 @@ class DblessKong(_Admin):
         # Ten thousand tenants take seconds to parse, and hardly a Kong has anything else.
         if set(_TOP_LEVEL.findall(text)) <= {*KINDS, "_format_version", "_transform"}:
             return {}
-        return beside(parsed(text, f"Kong {self.name}: GET /config"))
+        found = beside(parsed(text, f"Kong {self.name}: GET /config"))
+        if found.get(_HASHED):
+            raise ConfigError(
+                f"Kong {self.name} has {_HASHED}, of which it tells hashes only: POST /config would take these for the "
+                "passwords. Use --kong-config with --into and --reload in place of --admin-url"
+            )
+        return found
 
 
 class FileKong(Target):
@@ -184,6 +228,10 @@ class FileKong(Target):
     whole = True
 
     def __init__(self, path: Path, reload: str | None, into: Path | None = None) -> None:
+        if reload is not None and _forgets_the_file(reload):
+            raise ConfigError(
+                f"--reload: {reload}: add -c and Kong's kong.conf, or Kong keeps the configuration that it has"
+            )
         self._into = into
         self.name = str(path)
         self._path = path
@@ -244,6 +292,22 @@ class FileKong(Target):
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             raise EdgeError(f"--reload: {self._reload}: {said[-1] if said else f'status {done.returncode}'}")
         self._pending.unlink(missing_ok=True)
+
+
+def _forgets_the_file(reload: str) -> bool:
+    """Whether Kong would go on without `declarative_config`, and say nothing.
+
+    It takes that from `-c`, from its default files or from the environment, never from what it was started with
+    (kong/cmd/reload.lua in 3.9.3).
+    """
+    try:
+        words = shlex.split(reload)
+    except ValueError:
+        return False
+    if len(words) < 2 or Path(words[0]).name != "kong" or words[1] != "reload":
+        return False
+    given = any(word in ("-c", "--conf") or word.startswith("--conf=") for word in words)
+    return not (given or os.environ.get("KONG_DECLARATIVE_CONFIG") or any(map(os.path.exists, _KONG_CONFS)))
 
 
 def _tree_of(path: Path, *, must: bool = False) -> dict[str, Any]:

@@ -220,7 +220,8 @@ def _find(args: argparse.Namespace) -> int:
             print(_printable((f"  {name}", json.dumps(verdict))))
     if not found:
         print(
-            "no record has this id; name the files of a sink for what the spool doesn't have any more",
+            "no record has this id; name the files of a sink for what the spool doesn't have any more. An X-Request-ID "
+            "of the client's is recorded if it is a UUID only: else take the answer's X-Kong-Request-Id",
             file=sys.stderr,
         )
     return int(not found)

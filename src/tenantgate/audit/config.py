@@ -169,6 +169,15 @@ class Audit:
         "Destinations of records. Each goes through all records, at its own speed.", default=(), len_max=200
     )
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Problems between the fields."""
+        seen = set()
+        for i, sink in enumerate(self.sinks):
+            if sink.name in seen:
+                yield f"sinks[{i}].name", f"two are called {sink.name}"
+            seen.add(sink.name)
+            yield from ((f"sinks[{i}]", f"{sink.name}{problem}") for problem in _of_sink(sink))
+
 
 @config_class
 class PipelineConfig:

@@ -84,6 +84,8 @@ class Courier:
         self._unsent_policies: deque[bytes] = deque()
         self._failures = 0
         self._waits_since = 0.0  # for a lock that another process has
+        self._watchdog = os.getppid()
+        self._writes_output = any(sink.type == "stdout" for sink in config.sinks)
         self._heard = 0.0  # when the worker last sent anything
         self._process: subprocess.Popen[bytes] | None = None  # that this courier started
         self.worker_pid: int | None = None
@@ -180,6 +182,8 @@ class Courier:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (line := connect(self._folder)) is not None:
             self._waits_since = 0.0
+        elif self._writes_output and os.getppid() != self._watchdog:
+            pass  # Kong doesn't read our output any more: a server that has a watchdog starts the next worker
         elif (held := lock(self._folder)) is not None:
             self._waits_since = 0.0
             line = self._started_worker(held)
@@ -192,7 +196,8 @@ class Courier:
 
     def _started_worker(self, held: int) -> socket.socket | None:
         """A connection to a worker that is started and gets the lock; None if it ends before it listens."""
-        options = ["--starter", str(os.getpid()), "--dir", str(self._folder), "--lock", str(held)]
+        options = ["--starter", str(os.getpid()), "--watchdog", str(self._watchdog)]
+        options += ["--dir", str(self._folder), "--lock", str(held)]
         try:
             process = self._process = subprocess.Popen(
                 [*self._command, *options], pass_fds=[held], stdin=subprocess.DEVNULL

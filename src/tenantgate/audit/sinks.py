@@ -13,11 +13,9 @@ import gzip
 import http.client
 import json
 import os
-import socket
 import ssl
 import stat
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -30,6 +28,7 @@ from tenantgate.audit.core.delivery import batch_key
 from tenantgate.audit.core.otlp import View, is_request, log_record, spans
 from tenantgate.audit.core.otlp import metrics as otlp_metrics
 from tenantgate.audit.core.ports import Queued, Sink, SinkError
+from tenantgate.http_limits import within
 
 if TYPE_CHECKING:
     from tenantgate.audit.config import SinkConfig
@@ -217,23 +216,10 @@ class HttpSink:
         self, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes, str | None]:
         path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
-        late = threading.Event()
-        # The socket's own limit begins anew with each byte that comes; this one holds for all of it.
-        timer = threading.Timer(self._config.timeout_ms / 1000, _cut, (connection, late))
-        timer.daemon = True
-        timer.start()
-        try:
+        with within(connection, self._config.timeout_ms / 1000):
             connection.request("POST", path, body, dict(headers))
             response = connection.getresponse()
             answer = response.read(_ANSWER)
-        except (OSError, http.client.HTTPException):
-            if late.is_set():
-                raise TimeoutError from None
-            raise
-        finally:
-            timer.cancel()
-        if late.is_set():
-            raise TimeoutError
         if response.will_close or not response.isclosed():
             self._close()
         return response.status, answer, response.headers.get("Retry-After")
@@ -254,13 +240,6 @@ class HttpSink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
-    late.set()
-    if connection.sock is not None:
-        with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 class OtlpSink(HttpSink):

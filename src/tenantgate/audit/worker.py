@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -42,10 +43,11 @@ from tenantgate.audit.spool import open_spool
 from tenantgate.audit.spool_writer import SpoolWriter
 from tenantgate.errors import ConfigError
 from tenantgate.fields import parse
+from tenantgate.kong.output import leave_output
 from tenantgate.pii.core.ports import NameFinder
 from tenantgate.telemetry import logs, metrics
 
-__all__ = ["Deliverer", "Worker", "main", "node_name"]
+__all__ = ["Deliverer", "Output", "Worker", "main", "node_name"]
 
 _log: Final = logging.getLogger("tenantgate.audit")
 
@@ -86,6 +88,36 @@ class Deliverer(Protocol):
         """Try for `flush_s` to deliver what is there, then end."""
 
 
+class Output:
+    """The output of this process, which it shares with the plugin server's watchdog: to Kong both are one.
+
+    Kong starts a server anew only when all have left it. Records for a sink there wait then, for the next worker.
+    """
+
+    def __init__(self, watchdog: int | None) -> None:
+        """`watchdog`: its process id; None where there is none to look after."""
+        self._left, self._watchdog = False, None
+        if watchdog and hasattr(os, "pidfd_open"):
+            try:
+                self._watchdog = os.pidfd_open(watchdog)
+            except ProcessLookupError:
+                self.leave()
+            except OSError:  # a kernel without it
+                return
+
+    def over(self) -> bool:
+        """Whether it is left; from when on the watchdog is dead."""
+        if not self._left and self._watchdog is not None and select.select([self._watchdog], [], [], 0)[0]:
+            self.leave()
+        return self._left
+
+    def leave(self) -> None:
+        """Leave it, once."""
+        if not self._left:
+            self._left = True
+            leave_output()
+
+
 class Worker:
     """The worker without its process: one loop, to be run in the thread that owns it.
 
@@ -104,13 +136,14 @@ class Worker:
         deliverer: Deliverer | None = None,
         find_names: Callable[[], NameFinder] | None = None,
         clock: Callable[[], float] = time.monotonic,
-        on_abandoned: Callable[[], None] = lambda: None,
+        output: Output | None = None,
     ) -> None:
         """`routes`: what is known of settings; `since`: age of the configuration, as in `Pipeline`.
 
-        `on_abandoned` is called once the last plugin server is dead, before what it left is worked off.
+        `output`: of this process, which is left once nobody lives for whom it was.
         """
-        self._on_abandoned = on_abandoned
+        self._output = output or Output(None)
+        self._writes_output = any(sink.type == "stdout" for sink in config.sinks)
         self._config, self._deliverer, self._clock = config, deliverer, clock
         self._channel, self._since, self._routes = channel, since, routes or Routes()
         self.successor: Pipeline | None = None
@@ -174,7 +207,7 @@ class Worker:
             if self.successor is None:
                 self._channel.refuse()
                 if self._channel.abandoned:
-                    self._on_abandoned()
+                    self._output.leave()
                 self._flush()
         finally:
             if self._deliverer is not None:
@@ -185,8 +218,8 @@ class Worker:
         """Take in what is there, for `timeout_s` at most, and put into the spool what is ready."""
         began = self._clock()
         self._intake.listen(timeout_s)
-        if self._channel.closed:
-            self._stop = True
+        if self._channel.closed or (self._output.over() and self._writes_output):
+            self._stop = True  # and the next worker has the output of the server that starts it
         now = self._clock()
         self._intake.absent(now - began - timeout_s)
         self._make_records()
@@ -334,6 +367,9 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--dir", type=Path, help="state folder, of which this process has the lock")
     how.add_argument("--channel", type=int, help="socket to a plugin server of the release before")
     parser.add_argument("--lock", type=int, help="descriptor of the lock; it is held while it is open")
+    parser.add_argument(
+        "--watchdog", type=int, help="process that watches over the one that started this one"
+    )
     parser.add_argument("--starter", type=int, default=os.getppid(), help="process that started this one")
     args = parser.parse_args(argv)
     logs.setup("tenant-audit-log")
@@ -343,7 +379,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.channel is not None:
             return _serve_former(socket.socket(fileno=args.channel))
-        return _serve(args.dir, args.starter)
+        return _serve(args.dir, args.starter, Output(args.watchdog))
     except Exception as error:  # noqa: BLE001 - Python's own report of it could quote a content
         _log_failure(error)
         return 1
@@ -353,7 +389,7 @@ def _log_failure(error: BaseException | None) -> None:
     logs.event(_log, logging.ERROR, "the audit worker failed", **(logs.describe(error) if error else {}))
 
 
-def _serve(folder: Path, starter: int) -> int:
+def _serve(folder: Path, starter: int, output: Output) -> int:
     channel = Channel(listener=listen(folder))
     early: list[Message] = []
     until = time.monotonic() + _FIRST_S
@@ -362,7 +398,7 @@ def _serve(folder: Path, starter: int) -> int:
             return 0  # who started it is gone
         early += channel.receive(_TICK_S)
     first = next(message for message in early if isinstance(message, Pipeline))
-    _work(channel, first, early)
+    _work(channel, first, early, output)
     return 0
 
 
@@ -381,11 +417,11 @@ def _serve_former(connection: socket.socket) -> int:
             if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
                 return 0
     with os.fdopen(held):
-        _work(Channel(connection, listener=listen(folder)), first, [])
+        _work(Channel(connection, listener=listen(folder)), first, [], Output(None))
     return 0
 
 
-def _work(channel: Channel, pipeline: Pipeline | None, early: list[Message]) -> None:
+def _work(channel: Channel, pipeline: Pipeline | None, early: list[Message], output: Output) -> None:
     """Work by one configuration after the other, from the one that came first."""
     routes, before, worker = Routes(), None, None
     signal.signal(signal.SIGTERM, lambda *_: worker.stop() if worker else sys.exit(0))
@@ -400,7 +436,7 @@ def _work(channel: Channel, pipeline: Pipeline | None, early: list[Message]) -> 
             since=pipeline.since,
             deliverer=deliverer,
             find_names=_names,
-            on_abandoned=_leave_output,
+            output=output,
         )
         if before is not None:
             worker.take_over(before)
@@ -417,19 +453,6 @@ def _parts(config: PipelineConfig) -> tuple[Spool, Deliverer]:
     sinks = [*(make(s, folder) for s in config.sinks), *(AlertSink(r) for r in config.receivers)]
     batching = [*(Batching.of(s) for s in config.sinks), *(BATCHING for _ in config.receivers)]
     return spool, Delivery(spool, sinks, batching, refused=folder, frozen=folder)
-
-
-def _leave_output() -> None:
-    """Let Kong see the end of our output: it starts a server anew only after the end of what it reads from there.
-
-    What is written from now on fails, so records for a sink on standard output wait for the next worker.
-    Source: https://github.com/Kong/kong/blob/3.9.3/kong/runloop/plugin_servers/process.lua (``grab_logs``).
-    """
-    reading, writing = os.pipe()
-    os.close(reading)
-    for output in (1, 2):
-        os.dup2(writing, output)
-    os.close(writing)
 
 
 def _names() -> NameFinder:

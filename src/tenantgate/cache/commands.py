@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tenantgate.arguments import add_json, add_redis_url, redis_url
 from tenantgate.cache.admin import Admin, BoundStats, Row
 from tenantgate.cache.calibrating import BOUNDS, read_pairs, report, score_pairs
 from tenantgate.cache.config import VERIFIERS, CacheConfig
@@ -28,9 +29,7 @@ from tenantgate.tenant import TenantId
 
 __all__ = ["cache"]
 
-_URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
 _SHOWN: Final = 5  # of the thresholds that held before
-_URL: Final = "redis://127.0.0.1:6379/0"
 
 
 def cache(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +38,7 @@ def cache(parser: argparse.ArgumentParser) -> None:
 
     stats = actions.add_parser("stats", help="how much one tenant has stored, and when it expires")
     _tenant(stats)
-    _json(stats)
+    add_json(stats)
     stats.set_defaults(func=_stats)
 
     purge = actions.add_parser("purge", help="remove all that one tenant has stored")
@@ -49,7 +48,7 @@ def cache(parser: argparse.ArgumentParser) -> None:
 
     inspect = actions.add_parser("inspect", help="one tenant's entries, without their texts")
     _tenant(inspect)
-    _json(inspect)
+    add_json(inspect)
     inspect.add_argument(
         "--limit", type=_positive, default=50, metavar="N", help="the first to expire (default: %(default)s)"
     )
@@ -81,13 +80,7 @@ def cache(parser: argparse.ArgumentParser) -> None:
 
 def _tenant(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", required=True, metavar="ID", help="the tenant's id, as in tenants.yaml")
-    parser.add_argument(
-        "--redis-url", metavar="URL", help=f"default: the environment's {_URL_VARIABLE}, or {_URL}"
-    )
-
-
-def _json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_redis_url(parser)
 
 
 def _positive(text: str) -> int:
@@ -97,7 +90,7 @@ def _positive(text: str) -> int:
 
 
 def _admin(args: argparse.Namespace) -> Admin:
-    url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
+    url = redis_url(args.redis_url)
     return Admin(redis_config(url), TenantId(args.tenant))
 
 

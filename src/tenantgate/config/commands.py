@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from tenantgate.config.compile import server_problems
 from tenantgate.config.diff import compare, parse, payload_leaks, unified
@@ -14,7 +14,7 @@ from tenantgate.config.documents import named, read_location
 from tenantgate.config.egress import weak_settings
 from tenantgate.config.json_schema import json_schema
 from tenantgate.config.kong_conf import TLS_LISTEN, KongConfOptions, egress_conf, kong_conf
-from tenantgate.config.load import TenantsFileError, load
+from tenantgate.config.load import TenantsFileError, load, located
 from tenantgate.config.merge import merge, without_ours
 from tenantgate.config.model import TenantsFile
 from tenantgate.config.render import RenderOptions, uses_mock
@@ -22,6 +22,22 @@ from tenantgate.config.render import render as kong_yml
 from tenantgate.errors import ConfigError, EdgeError
 
 __all__ = ["diff", "redis_address", "render", "schema", "validate"]
+
+
+_OF_KONG_CONF: Final = (
+    "egress_include",
+    "prefix",
+    "declarative_config",
+    "postgres",
+    "sockets",
+    "plugins_dir",
+    "pluginserver",
+    "attach",
+    "models_dir",
+    "secrets_dir",
+    "set",
+)
+"""Options of ``render`` that mean nothing to a kong.yml."""
 
 
 def validate(parser: argparse.ArgumentParser) -> None:
@@ -183,7 +199,7 @@ def _validate(args: argparse.Namespace) -> int:
     file = _load(args)
     if file is None:
         return 1
-    problems = list(_document_problems(args.file, file))
+    problems = _document_problems(args.file, file)
     if problems:
         for problem in problems:
             print(problem, file=sys.stderr)
@@ -195,10 +211,11 @@ def _validate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _document_problems(path: Path, file: TenantsFile) -> Iterator[str]:
+def _document_problems(path: Path, file: TenantsFile) -> list[str]:
     """What is wrong with the files that MCP servers name. What is at a URL isn't fetched here."""
     folder = path if path.is_dir() else path.parent
     read: dict[str, bytes] = {}
+    unread: dict[str, str] = {}
     for location in named(file):
         if location.startswith(("http://", "https://")):
             print(f"note: {location} is read by `tenantgate apply` alone", file=sys.stderr)
@@ -206,8 +223,9 @@ def _document_problems(path: Path, file: TenantsFile) -> Iterator[str]:
         try:
             read[location] = read_location(location, folder)
         except ConfigError as error:
-            yield str(error)
-    yield from server_problems(file, read)
+            unread[location] = str(error)
+    found = list(server_problems(file, read, unread))
+    return located(path, found) if found else []
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -218,6 +236,9 @@ def _render(args: argparse.Namespace) -> int:
         options = _kong_conf_options(args, file)
         text = kong_conf(options) if args.kong_conf else egress_conf(options)
         return _write(args.output, text, secret=False)
+    for name in _OF_KONG_CONF:
+        if getattr(args, name):
+            raise ConfigError(f"--{name.replace('_', '-')}: needs --kong-conf; this writes a kong.yml")
     if mocked := uses_mock(file):
         print(f"note: the mock provider answers for {', '.join(mocked)} ({args.mock_url})", file=sys.stderr)
     text = kong_yml(

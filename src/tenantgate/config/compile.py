@@ -134,6 +134,9 @@ class _Compiler:
         self._filled = {s: p.fill(catalog.settings(gateway, "route", p)) for s, p in self._plugins.items()}
         self._prices = tuple(sorted({name for p in self._plugins.values() for name in p.prices}))
         self._known: dict[tuple[Any, ...], _Stages] = {}
+        self._models: dict[tuple[Any, ...], ModelPolicy] = {}
+        self._made_servers: dict[tuple[int, ...], list[Json]] = {}
+        self._tool_stages_known: dict[tuple[int, ...], Mapping[str, Json]] = {}
         self._book = PriceBook(gateway.prices)
         # A platform may set budgets for any model, so each must have the price that a budget would count.
         self._mirrors = getattr(gateway.plugins.get("platform"), "url", None) is not None
@@ -155,22 +158,36 @@ class _Compiler:
 
     def _servers(self, tenant: Tenant) -> Iterator[Json]:
         """The tenant's MCP servers, by the feature that knows them."""
+        if not tenant.mcp:
+            return
         where = f"tenant {tenant.id}"
-        servers = [_with_references(server, where) for server in tenant.mcp]
-        limiting = self._file.gateway.rate_limiting
-        settings = {"policy": limiting.policy, "on_error": limiting.on_error}
-        for feature in features.features() if servers else ():
-            if feature.servers is not None:
-                try:
-                    made = resolve(feature.servers)(servers, self.options.documents, settings)
-                except ConfigError as error:
-                    raise ConfigError(f"{where}: {error}") from None
-                yield from (
-                    _with_keys(server, _key_ids(tenant, self._file.keys_of(tenant))) for server in made
-                )
+        key = tuple(map(id, tenant.mcp))
+        if (found := self._made_servers.get(key)) is None:
+            servers = [_with_references(server, where) for server in tenant.mcp]
+            limiting = self._file.gateway.rate_limiting
+            settings = {"policy": limiting.policy, "on_error": limiting.on_error}
+            try:
+                found = [
+                    server
+                    for feature in features.features()
+                    if feature.servers is not None
+                    for server in resolve(feature.servers)(servers, self.options.documents, settings)
+                ]
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from None
+            self._made_servers[key] = found
+        ids = _key_ids(tenant, self._file.keys_of(tenant))
+        yield from (_with_keys(server, ids) for server in found)
 
     def _tool_stages(self, tenant: Tenant) -> Mapping[str, Json]:
         """Stages of calls of MCP tools, by the settings of the tenant."""
+        levels = self._file.defaults.plugins, tenant.plugins
+        key = tuple(id(level.get(section)) for section in self._plugins for level in levels)
+        if (found := self._tool_stages_known.get(key)) is None:
+            found = self._tool_stages_known[key] = self._tool_stages_of(tenant)
+        return found
+
+    def _tool_stages_of(self, tenant: Tenant) -> Mapping[str, Json]:
         stages: dict[str, Json] = {}
         for section, plugin in self._plugins.items():
             levels = self._file.defaults.plugins, tenant.plugins
@@ -183,21 +200,29 @@ class _Compiler:
     def _model(self, tenant: Tenant, m: Model, rules: money.TenantRules) -> ModelPolicy:
         provider, model = m.known_as
         where = f"tenant {tenant.id}, {provider}/{model}"
-        found = self._stages(tenant, m, where)
-        limits = self._limits(tenant, m)
-        targets = tuple(self._targets(m, rules, where=where))
-        return ModelPolicy(
-            provider=provider,
-            model=model,
-            route_name=names.route_name(provider=provider, model=model, tenant=tenant.id),
-            aliases=m.aliases,
-            targets=targets,
-            routing=self._routing(m, len(targets)),
-            stages={**found.values, **({LIMITS: limits} if limits else {})},
-            fail_closed=found.fail_closed or limits.get("on_error") == "reject" or rules.closes(m),
-            reply_guard=found.reply_guard,
-            log_payloads=found.log_payloads,
-        )
+        stages = self._stages(tenant, m, where)
+        counted = tuple(self._mirrors or rules.cost_counted(m, e) is not None for e in m.endpoints)
+        closes = rules.closes(m)
+        # The file keeps these objects while this runs; equal ones are one (`NodeReader.read`).
+        limits = m.rate_limit or tenant.rate_limit, tenant.key_rate_limit
+        key = (id(m), id(stages), *map(id, limits), counted, closes)
+        found = self._models.get(key)
+        if found is None:
+            made = self._limits(tenant, m)
+            targets = tuple(self._targets(m, counted, where=where))
+            found = self._models[key] = ModelPolicy(
+                provider=provider,
+                model=model,
+                route_name="",
+                aliases=m.aliases,
+                targets=targets,
+                routing=self._routing(m, len(targets)),
+                stages={**stages.values, **({LIMITS: made} if made else {})},
+                fail_closed=stages.fail_closed or made.get("on_error") == "reject" or closes,
+                reply_guard=stages.reply_guard,
+                log_payloads=stages.log_payloads,
+            )
+        return replace(found, route_name=names.route_name(provider=provider, model=model, tenant=tenant.id))
 
     def _routing(self, m: Model, targets: int) -> Routing | None:
         """None where a request's only target is asked directly."""
@@ -226,13 +251,11 @@ class _Compiler:
             non_streaming_total_ms=total_s * 1000,
         )
 
-    def _targets(self, m: Model, rules: money.TenantRules, *, where: str) -> Iterator[Target]:
-        """A target for each endpoint and each of its credentials, in their order."""
+    def _targets(self, m: Model, counted: Sequence[bool], *, where: str) -> Iterator[Target]:
+        """A target for each endpoint, whose cost counts or not, and each of its credentials, in their order."""
         count: Counter[str] = Counter()
-        for i, endpoint in enumerate(m.endpoints):
-            prices = self._prices_of(
-                endpoint, counted=self._mirrors or rules.cost_counted(m, endpoint) is not None
-            )
+        for i, (endpoint, cost_counted) in enumerate(zip(m.endpoints, counted, strict=True)):
+            prices = self._prices_of(endpoint, counted=cost_counted)
             at = f"{where}: targets[{i}]." if m.targets else f"{where}: "
             for credential in endpoint.keys or (None,):
                 name = f"{endpoint.provider}/{endpoint.model}"
@@ -355,26 +378,57 @@ class _Compiler:
         return _Stage(plugin, kept, config)
 
 
-def server_problems(file: TenantsFile, documents: Mapping[str, bytes]) -> Iterator[str]:
-    """What keeps MCP servers from being made, by tenant and server, with the place in the document or the field.
+def server_problems(
+    file: TenantsFile, documents: Mapping[str, bytes], unread: Mapping[str, str]
+) -> Iterator[tuple[int, str, str]]:
+    """What keeps MCP servers from being made: the tenant's number, the path of the field in it, and the problem.
 
-    Of a server the first problem. Servers of a document that isn't among `documents` are left out.
+    Of a server the first one.
+
+    Args:
+        file: whose servers they are.
+        documents: what servers name, by that name. Servers of another one are left out.
+        unread: why some of the others can't be read.
     """
     limiting = file.gateway.rate_limiting
     settings = {"policy": limiting.policy, "on_error": limiting.on_error}
     compilers = [resolve(f.servers) for f in features.features() if f.servers is not None]
-    for tenant in file.tenants:
-        where = f"tenant {tenant.id}"
-        for server in tenant.mcp:
-            needed = [name for name in (server.openapi, server.tools_file) if name is not None]
-            if any(name not in documents for name in needed):
-                continue
-            try:
-                for compiled in compilers:
-                    compiled([_with_references(server, where)], documents, settings)
-            except ConfigError as error:
-                text = str(error)
-                yield text if text.startswith(where) else f"{where}: {text}"
+    known: dict[int, tuple[str, str] | None] = {}
+    for i, tenant in enumerate(file.tenants):
+        for j, server in enumerate(tenant.mcp):
+            if id(server) not in known:  # equal ones are one object (`NodeReader.read`)
+                known[id(server)] = _server_problem(server, compilers, settings, documents, unread)
+            if (found := known[id(server)]) is not None:
+                field_, what = found
+                yield i, f"mcp[{j}]{field_}", what
+
+
+def _server_problem(
+    server: McpServer,
+    compilers: Sequence[Callable[..., Any]],
+    settings: Json,
+    documents: Mapping[str, bytes],
+    unread: Mapping[str, str],
+) -> tuple[str, str] | None:
+    """The path of a field in the server, and what is wrong there."""
+    named = {"openapi": server.openapi, "tools_file": server.tools_file}
+    for name, location in named.items():
+        if location is not None and location in unread:
+            return f".{name}", unread[location]
+    if any(location is not None and location not in documents for location in named.values()):
+        return None
+    try:
+        for compiled in compilers:
+            compiled([_with_references(server, "")], documents, settings)
+    except ConfigError as error:
+        what = str(error).removeprefix(f", mcp {server.name}: ").removeprefix(f"mcp {server.name}: ")
+    else:
+        return None
+    tools = [f".tools[{k}]" for k, tool in enumerate(server.tools) if what.startswith(f"tool {tool.name}: ")]
+    if not tools and server.tools_file and what.startswith("tool "):
+        tools.append(".tools_file")
+    files = [f".{name}" for name, location in named.items() if location and what.startswith(location)]
+    return next(iter((*tools, *files)), ""), what
 
 
 def _key_ids(tenant: Tenant, issued: Sequence[IssuedKey]) -> Mapping[str, Sequence[str]]:

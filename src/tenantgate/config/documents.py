@@ -10,6 +10,7 @@ from typing import Final
 
 from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.http_limits import within
 
 __all__ = ["documents", "named", "read_location"]
 
@@ -58,8 +59,10 @@ def _fetched(url: str) -> bytes:
         connection = _connection(parts, url)
         try:
             path = parts.path or "/"
-            connection.request("GET", f"{path}?{parts.query}" if parts.query else path)
-            response = connection.getresponse()
+            with within(connection, _TIMEOUT_S):
+                connection.request("GET", f"{path}?{parts.query}" if parts.query else path)
+                response = connection.getresponse()
+                body = response.read(_BYTES + 1) if response.status == 200 else b""
             if response.status in (301, 302, 303, 307, 308):
                 target = urllib.parse.urljoin(asked, response.getheader("Location") or "")
                 if parts.scheme == "https" and not target.startswith("https://"):
@@ -68,7 +71,7 @@ def _fetched(url: str) -> bytes:
                 continue
             if response.status != 200:
                 raise EdgeError(f"{url}: answered {response.status}")
-            return _checked(response.read(_BYTES + 1), url)
+            return _checked(body, url)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise EdgeError(f"{url}: can't be read ({type(error).__name__})") from None
         finally:

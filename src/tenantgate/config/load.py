@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from tenantgate import features, fields
-from tenantgate.config import catalog, egress, model, money, yaml_nodes
+from tenantgate.config import catalog, egress, model, money, vaults, yaml_nodes
 from tenantgate.config import deck_variables as placeholders
 from tenantgate.config.node_reader import NodeReader, SectionMemo, join
 from tenantgate.config.sources import Source, sources
@@ -18,7 +19,7 @@ from tenantgate.errors import ConfigError
 from tenantgate.keys.core.register import Register
 from tenantgate.manifest import PluginManifest
 
-__all__ = ["TenantsFileError", "load", "load_text", "register", "register_path"]
+__all__ = ["TenantsFileError", "load", "load_text", "located", "register", "register_path"]
 
 _EXPLAINED: Final = 200_000
 """Characters of a text for which PyYAML's own, slow parser is asked: it says more of what is wrong than libyaml."""
@@ -42,6 +43,19 @@ def load(path: Path) -> model.TenantsFile:
         ConfigError: the file or folder can't be read.
     """
     return _with_issued(_load(sources(path), name=str(path)), path)
+
+
+def located(path: Path, found: Iterable[tuple[int, str, str]]) -> list[str]:
+    """Problems of a file or folder that is right in itself as lines of ``file:line: field: what``.
+
+    Args:
+        path: as for `load`.
+        found: the number of a tenant, the path of a field in it, and what is wrong.
+    """
+    loading = _Loading(sources(path), name=str(path), noting=True)
+    loading.file()
+    loading.add(found)
+    return loading.problems()
 
 
 def register_path(path: Path) -> Path:
@@ -114,6 +128,12 @@ class _Loading:
         """All problems, file by file, in the order of each file."""
         return [text for r in self._readers for _, text in sorted(r.problems, key=lambda p: p[0])]
 
+    def add(self, found: Iterable[tuple[int, str, str]]) -> None:
+        """Note problems of tenants: their numbers, the paths in them, and what is wrong."""
+        for number, path, what in found:
+            place = self._tenants[number]
+            place.reader.add(None, join(place.path, path), what)
+
     def file(self) -> model.TenantsFile | None:
         """The whole, or None where there are `problems`."""
         given: dict[str, Any] = {}
@@ -135,6 +155,8 @@ class _Loading:
             self._check_plugins(file)
             self._check_whole(egress.problems(file))
             self._check_whole(money.problems(file))
+            self._check_vaults(file)
+            self._check_named_tenants(file)
         return None if self._wrong else file
 
     @property
@@ -202,6 +224,21 @@ class _Loading:
                 place = _Place(place.reader, "")
             at = join(place.path, problem.path)
             place.reader.add(None, at, problem.what)
+
+    def _check_vaults(self, file: model.TenantsFile) -> None:
+        for reader, source in zip(self._readers, self._sources, strict=True):
+            for line, path, what in vaults.unknown(str(source.text), file.gateway.vaults):
+                reader.add(line, path, what)
+
+    def _check_named_tenants(self, file: model.TenantsFile) -> None:
+        """The gateway's sections name tenants that there are: a sink of a misspelt one would get nothing."""
+        ids = {tenant.id for tenant in file.tenants}
+        for section, made in file.gateway.plugins.items():
+            for path, name in _named_tenants(made, f"gateway.{section}"):
+                if name not in ids:
+                    near = difflib.get_close_matches(name, ids, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    self._gateway.add(None, path, f"no tenant is called {name!r}{hint}")
 
     @staticmethod
     def _named(first: _Place, second: _Place) -> str:
@@ -271,6 +308,20 @@ def _problems(
         yield str(error).removeprefix(f"{where}: ").removeprefix(f"{where}.")
     else:
         yield from (f"{at}: {what}" for at, what in plugin.problems(config))
+
+
+def _named_tenants(made: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Values of fields `tenants`, at any depth of a section, and where they stand."""
+    for f in fields.fields_of(type(made)).values():
+        value, at = getattr(made, f.attribute), f"{path}.{f.name}"
+        if isinstance(f.shape, fields.Record) and value is not None:
+            yield from _named_tenants(value, at)
+        elif isinstance(f.shape, fields.Many):
+            for i, one in enumerate(value or ()):
+                if isinstance(f.shape.element, fields.Record):
+                    yield from _named_tenants(one, f"{at}[{i}]")
+                elif f.name == "tenants":
+                    yield f"{at}[{i}]", one
 
 
 def _not_yaml(name: str, text: str, error: Exception) -> tuple[int, str]:

@@ -44,7 +44,9 @@ def merge(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Json:
         ConfigError: both have a service, route, consumer or server's name (SNI), or one's own is another format.
     """
     kept = without_ours(theirs)
-    if (version := kept.setdefault("_format_version", ours["_format_version"])) not in ("3.0", "2.1", "1.1"):
+    if "_format_version" not in kept:
+        raise ConfigError("_format_version: missing, so the file to put this into is no kong.yml")
+    if (version := kept["_format_version"]) not in ("3.0", "2.1", "1.1"):
         raise ConfigError(f"_format_version: {version}: must be 3.0")
     kept["_format_version"] = ours["_format_version"]
     _check("snis", list(_snis(kept)), list(_snis(ours)))

@@ -49,6 +49,7 @@ _PREFIX: Final = r"^(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 _ORIGIN: Final = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$"
 _RULES: Final = 50
 """Limits, and budgets, of one tenant: each is counted at every request."""
+_VAULT: Final = r"^[A-Za-z0-9_-]+$"
 _STORE: Final = r"^((rediss?|postgresql)://([^\s:@/]+@)?[^\s@]+|\{vault://(env|file)/[A-Za-z0-9._-]+\})$"
 
 
@@ -143,6 +144,12 @@ class Gateway:
         "Secret from which each tenant's own encryption key is derived: 32 random bytes or more.",
         default="{vault://env/TENANTGATE_CACHE_KEY}",
         referenceable=True,
+    )
+    vaults: tuple[str, ...] = field(
+        "Vaults of your own in Kong, beside env and file, that references may name: prefixes of its entities `vaults`.",
+        default=(),
+        match=_VAULT,
+        len_max=50,
     )
     path_prefix: str = field("Prefix of each route's path, such as /llm.", default="", match=_PREFIX)
     correlation_header: str = field(

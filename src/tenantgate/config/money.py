@@ -239,7 +239,8 @@ def _unpriced(tenant: Tenant, rules: TenantRules, book: PriceBook) -> Iterator[t
                 book.counted(asked(endpoint))
             except Unpriced as reason:
                 what = (
-                    f"what {endpoint.provider}/{endpoint.model} costs isn't known, and {rule.name} counts it"
+                    f"what {endpoint.provider}/{endpoint.model} costs isn't known, "
+                    f"and the budget or limit {rule.name!r} counts it"
                 )
                 advice = (
                     "input_cost and output_cost, an entry in gateway.prices.overrides, or unknown: dearest"

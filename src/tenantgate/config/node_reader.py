@@ -20,8 +20,11 @@ _MAX_DEPTH: Final = 32
 _STR: Final = "tag:yaml.org,2002:str"
 
 
-SectionMemo = dict[Any, dict[str, Any]]
-"""Sections that were read without a problem, by their class and content: equal ones become one object."""
+SectionMemo = dict[Any, Any]
+"""Mappings that were read without a problem, by their class and content: equal ones become one object, which is
+compiled once."""
+_APART: Final = frozenset({model.FilePart, model.Tenant})
+"""Classes of which no two mappings are equal."""
 
 
 class NodeReader:
@@ -61,6 +64,18 @@ class NodeReader:
 
     def read(self, cls: type[T], node: yaml.Node, where: str) -> T | None:
         """An instance of `cls`, or None after noting why there is none."""
+        if self._noting or cls in _APART:
+            return self._read(cls, node, where)
+        key = cls, _content(node, 0)
+        found: T | None = self._sections.get(key)
+        if found is None:
+            before = len(self.problems)
+            found = self._read(cls, node, where)
+            if len(self.problems) == before:
+                self._sections[key] = found
+        return found
+
+    def _read(self, cls: type[T], node: yaml.Node, where: str) -> T | None:
         if not isinstance(node, yaml.MappingNode):
             self.add(node, where, "must be a mapping: lines of `field: value`")
             return None
@@ -114,8 +129,11 @@ class NodeReader:
         return value
 
     def _checked(self, f: fields.Field, node: yaml.Node, where: str) -> Any:
+        before = len(self.problems)
         value = self._value(node, where)
         self._check(f.shape, f.spec, value, node, where)
+        if len(self.problems) > before:
+            return None
         if f.spec.referenceable and isinstance(value, str):
             self._secret(value, node, where, vault=True)
         if (
@@ -174,7 +192,7 @@ class NodeReader:
         if self._noting:
             return self._section(section, node, where)
         key = section.plugin.section, _content(node, 0)
-        found = self._sections.get(key)
+        found: dict[str, Any] | None = self._sections.get(key)
         if found is None:
             before = len(self.problems)
             found = self._section(section, node, where)
@@ -271,7 +289,7 @@ class NodeReader:
             return None
         try:
             return self._plain.construct_document(node)
-        except (yaml.YAMLError, ValueError, RecursionError):
+        except (yaml.YAMLError, ValueError, KeyError, RecursionError):  # KeyError: `!!bool x`
             self.add(node, where, "isn't a value that YAML knows")
             return None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import threading
 from pathlib import Path
 
+from tenantgate.config.model import Tenant
 from tenantgate.devhost.real_kong import find
 from tenantgate.devhost.stack import Stack
 from tenantgate.errors import ConfigError
@@ -59,6 +61,10 @@ def up(parser: argparse.ArgumentParser) -> None:
 
 def _up(args: argparse.Namespace) -> int:
     kong = None if args.kong is None else Path(args.kong) if args.kong else find()
+    if kong is not None and shutil.which(kong) is None:
+        raise ConfigError(f"--kong: {kong}: no such program")
+    if not 0 <= args.port <= 65535:
+        raise ConfigError(f"--port: {args.port} is outside 0 to 65535")
     if args.postgres is not None and kong is None:
         raise ConfigError("--postgres: needs --kong, since the embedded host has no database")
     stopped = threading.Event()
@@ -85,18 +91,26 @@ def _up(args: argparse.Namespace) -> int:
     return 0
 
 
+def _names(tenant: Tenant) -> list[str]:
+    return [name for model in tenant.models for name in (*model.aliases, model.known_as[1])]
+
+
 def _banner(stack: Stack, *, embedded: bool) -> str:
     lines = [f"{stack.description} at {stack.proxy_url}"]
     if embedded:
         lines.append("It is for development and tests: put Kong 3.9 in front of anything that matters.")
-    width = max(len(t.id) for t in stack.file.tenants)
+    tenants = stack.file.tenants
+    width = max(len(t.id) for t in tenants)
     lines += ["", f"  {'tenant':{width}}  models"]
-    first = None
-    for tenant in stack.file.tenants:
-        names = [name for model in tenant.models for name in (*model.aliases, model.known_as[1])]
-        if names:
-            first = first or (stack.key_name(tenant.id), names[0])
-        lines.append(f"  {tenant.id:{width}}  {', '.join(names)}")
+    lines += [f"  {t.id:{width}}  {', '.join(_names(t))}" for t in tenants]
+    first = next(((stack.key_name(t.id), _names(t)[0]) for t in tenants if t.api_keys and t.models), None)
+    if keyless := [t.id for t in tenants if not t.api_keys and t.id not in stack.file.keys]:
+        state = stack.secrets_file.parent
+        lines += [
+            "",
+            f"no key yet: {', '.join(keyless)}",
+            f"  tenantgate keys issue {keyless[0]} --name first -f {stack.tenants} --state-dir {state}",
+        ]
     made = ", ".join(stack.made_up)
     if made:
         lines += ["", f"made-up secrets ({made}) are in {stack.secrets_file}"]

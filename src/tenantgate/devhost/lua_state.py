@@ -97,6 +97,7 @@ class LuaState:
                 {
                     "act_as": self._host[b"act_as"],
                     "attributes": self._attributes,
+                    "symlinkattributes": lambda path: self._attributes(path, follow=False),
                     "bound": self._host[b"bound"],
                     "decode": self._decode,
                     "encode": self._encode,
@@ -225,14 +226,14 @@ class LuaState:
         self._chunks.add(chunk)
         return file.read_bytes(), chunk.encode()
 
-    def _attributes(self, path: bytes) -> Any:
+    def _attributes(self, path: bytes, follow: bool = True) -> Any:
         try:
-            at = Path(os.fsdecode(path)).stat()
+            at = Path(os.fsdecode(path)).stat(follow_symlinks=follow)
         except (OSError, ValueError):
             return None
         kind = {stat.S_IFREG: b"file", stat.S_IFDIR: b"directory"}.get(stat.S_IFMT(at.st_mode), b"other")
         shown = stat.filemode(at.st_mode)[1:].encode()
-        return self._table({"mode": kind, "permissions": shown, "size": at.st_size})
+        return self._table({"mode": kind, "permissions": shown, "size": at.st_size, "uid": at.st_uid})
 
     # -- phases
 

@@ -77,7 +77,7 @@ def with_password(url: str) -> str:
     """A URL with the user and password that libpq would take, since Kong looks for neither.
 
     The password is the URL's own, else ``PGPASSWORD``, else that of a line of ``~/.pgpass``
-    (https://www.postgresql.org/docs/current/libpq-pgpass.html). One in an argument is seen by every user of the machine.
+    (https://www.postgresql.org/docs/current/libpq-pgpass.html). Every user of the machine sees one in an argument.
 
     Raises:
         ConfigError: psycopg isn't installed, or the URL can't be read; it is never quoted.

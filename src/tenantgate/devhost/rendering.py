@@ -170,7 +170,7 @@ def render(tenants: Path, at: Surroundings, environ: Mapping[str, str] | None = 
         "environ": stored,
     }
     private_file(at.folder / STATE, json.dumps(state))
-    made = tuple(n for n in sorted(own) if n in _known(at.secrets))
+    made = tuple(sorted(own & _known(at.secrets).keys()))
     return Rendered(
         file=file,
         kong_config=kong_config,

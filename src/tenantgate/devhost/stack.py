@@ -128,7 +128,8 @@ class Stack(MockControl):
             EdgeError: a part didn't start; names it and its last words.
         """
         _need_extra()
-        self._state.mkdir(parents=True, exist_ok=True)
+        # Others would reach the sockets that Kong makes for all, and its logs.
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._state / "logs").mkdir(exist_ok=True)
         try:
             self._start()
@@ -139,7 +140,7 @@ class Stack(MockControl):
     def _start(self) -> None:
         if len(str(self._run / _LONGEST_SOCKET)) > _SOCKET_MAX:
             self._run = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="tg-")))
-        self._run.mkdir(exist_ok=True)
+        self._run.mkdir(mode=0o700, exist_ok=True)
         if self._own_redis:
             self._redis = RedisServer(self._state / "redis")
             self._exit.callback(self._redis.stop)

@@ -72,6 +72,7 @@ def _findings(args: argparse.Namespace, site: Site) -> Iterator[Finding]:
             yield from node.check_server(facts, __version__)
         prefix = Path(values.get("prefix", "/usr/local/kong"))
         yield from node.check_folder(probes.folder(prefix, "Kong's prefix, for its sockets", uid=uid))
+        yield node.check_worker_events(str(prefix), probes.reaches_workers(prefix))
         for subject, left in probes.certificates(values, time.time()):
             yield node.check_certificate(subject, left)
     if args.admin_url:
@@ -137,7 +138,8 @@ def _secrets(site: Site, settings: Mapping[str, str], uid: int | None) -> Iterat
     if files := sorted({name for text in texts for name in secret_files.names(text)}):
         folder = Path(settings.get(secret_files.SETTING) or secret_files.folder(site.environ))
         found = {name: probes.secret_file(folder, name, uid=uid) for name in files}
-        yield from node.check_secret_files(str(folder), found)
+        vaults = settings.get("vaults", "bundled") if settings else "file"
+        yield from node.check_secret_files(str(folder), found, vaults=vaults)
 
 
 def _own_certificates(site: Site, settings: Mapping[str, str]) -> Iterator[Finding]:

@@ -365,7 +365,7 @@ def policies(
 def certificates(settings: Mapping[str, str], now: float) -> list[tuple[str, float | None]]:
     """Each certificate that Kong shows clients, or takes as an authority, with the seconds until it ends.
 
-    They are those of files, and what its ports answer.
+    They are in files, and in what its ports answer.
     """
     found: list[tuple[str, float | None]] = []
     named = [p.strip() for name in _CERTIFICATES for p in settings.get(name, "").split(",")]
@@ -437,6 +437,18 @@ def folder(
         free=free,
         private=private,
     )
+
+
+def reaches_workers(prefix: Path) -> bool:
+    """Whether every user can connect to the socket of Kong's workers: `sockets/we` in its nginx template."""
+    folder = prefix / "sockets"
+    try:
+        return (
+            prefix.stat().st_mode & folder.stat().st_mode & 0o001 != 0
+            and (folder / "we").stat().st_mode & 0o002 != 0
+        )
+    except OSError:
+        return False
 
 
 def secret_file(folder: Path, name: str, *, uid: int | None) -> str | None:

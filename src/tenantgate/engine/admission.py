@@ -335,6 +335,11 @@ class Admission:
         self._settle(host, model, packed, {**state, "at": whole(state.get("at"))}, held)
 
     @staticmethod
+    def holds(state: Mapping[str, Any]) -> bool:
+        """Whether a decision's state has something that the request's end settles."""
+        return _STATE in state
+
+    @staticmethod
     def held(state: Mapping[str, Any], tenant: Tenant, model: ModelPolicy) -> list[Held]:
         """What a request holds, by what access has left; with its rules as they are now."""
         rules = {rule.name: rule for rule in tenant.rules(model)}

@@ -210,6 +210,12 @@ class Exchange(Host):
         """Kong's own id of the request."""
         return self._identifier
 
+    def request_id(self, header: str) -> str | None:
+        """As `Host.request_id`; in log as tenantgate-request has noted it, without a call."""
+        if self._end is not None and self.phase == "log":
+            return self._end.correlation or None
+        return super().request_id(header)
+
     def belongs_to(self, tenant: TenantId) -> None:
         """The engine has said so."""
 

@@ -185,6 +185,7 @@ class Engine:
             )
         finally:
             self._admission.decided(exchange, admitted, decision)
+            decision.reads_record |= self._admission.holds(decision.state)
 
     def _go_through(
         self,
@@ -208,6 +209,7 @@ class Engine:
         exchange.shared[_ROUTE] = model.route_name
         exchange.shared[POLICY] = NO_AUDIT  # unless the model's own stages say otherwise
         stages = _stages(tenant, model, exchange, compress_more=admitted.compress_more)
+        decision.reads_record = any("log" in stage.manifest.phases for stage in stages)
         if admitted.answer is not None:
             exchange.shared.update(texts_of(stages))
             exchange.answer(*admitted.answer)

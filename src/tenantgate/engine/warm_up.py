@@ -19,18 +19,21 @@ from tenantgate.models.ports import BUILT_IN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["load_for", "load_models", "load_vocabularies"]
+__all__ = ["load_for", "load_models", "load_shared"]
 
 
-def load_vocabularies() -> None:
-    """The token counts and the languages: half a second of Python's lock each."""
+def load_shared() -> None:
+    """The token counts, the languages, the model of prompt injection: half a second of Python's lock each.
+
+    What ONNX runs isn't among it: its threads are of the process that loads it.
+    """
     token_counter(CompressConfig().encoding)
     load_identifier()
+    PARTS.load("injection")
 
 
 def load_models() -> None:
-    """The models of the guard, the cache and the compression."""
-    PARTS.load("injection")
+    """The models of the cache and the compression."""
     MODELS.load(BUILT_IN, BUILT_IN)
     pruner(CompressConfig().pruner)
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tenantgate.arguments import until, whole_number
+from tenantgate.arguments import add_json, add_key_env, add_redis_url, redis_url, until, whole_number
 from tenantgate.config.load import load
 from tenantgate.config.model import TenantsFile
 from tenantgate.errors import ConfigError, TenantgateError
@@ -35,9 +35,6 @@ from tenantgate.tenant import TenantId
 __all__ = ["guard"]
 
 _FILE: Final = Path("tenants.yaml")
-_URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
-_URL: Final = "redis://127.0.0.1:6379/0"
-_KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
 
 
 def guard(area: argparse.ArgumentParser) -> None:
@@ -67,8 +64,8 @@ def guard(area: argparse.ArgumentParser) -> None:
             "--file",
             type=Path,
             metavar="FILE",
-            help="tenants.yaml, which must have the tenant and the rule; default: ./tenants.yaml if it is there, with "
-            "a warning only",
+            help="tenants.yaml, which must have the tenant and the rule; default: ./tenants.yaml if it is there, else "
+            "neither is checked",
         )
         _by(parser)
         _sealed(parser)
@@ -84,11 +81,11 @@ def guard(area: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="a tenant's exemptions")
     _tenant(listing)
     _sealed(listing)
-    _json(listing)
+    add_json(listing)
     listing.set_defaults(func=_list)
     events = actions.add_parser("events", help="what happened to exemptions, and what was blocked")
     _tenant(events)
-    _json(events)
+    add_json(events)
     events.add_argument(
         "--limit",
         type=whole_number(1, 10_000),
@@ -101,7 +98,7 @@ def guard(area: argparse.ArgumentParser) -> None:
         "report", help="what each rule in alert would have blocked on the tenant's own traffic"
     )
     _tenant(report)
-    _json(report)
+    add_json(report)
     report.add_argument(
         "--days",
         type=whole_number(1, 10_000),
@@ -126,9 +123,7 @@ def guard(area: argparse.ArgumentParser) -> None:
 
 def _tenant(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", required=True, metavar="ID", help="the tenant's id, as in tenants.yaml")
-    parser.add_argument(
-        "--redis-url", metavar="URL", help=f"default: the environment's {_URL_VARIABLE}, or {_URL}"
-    )
+    add_redis_url(parser)
 
 
 def _by(parser: argparse.ArgumentParser) -> None:
@@ -138,16 +133,7 @@ def _by(parser: argparse.ArgumentParser) -> None:
 
 
 def _sealed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--key-env",
-        default=_KEY_VARIABLE,
-        metavar="NAME",
-        help="environment variable with the encryption_key, which seals exemptions (default: %(default)s)",
-    )
-
-
-def _json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_key_env(parser, use=", which seals exemptions")
 
 
 def _records(args: argparse.Namespace) -> GuardRecords:
@@ -161,7 +147,7 @@ def _sealed_records(args: argparse.Namespace) -> GuardRecords:
 
 def _opened(args: argparse.Namespace, key: str | None) -> GuardRecords:
     tenant = TenantId(args.tenant)
-    url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
+    url = redis_url(args.redis_url)
     nodes = connect(redis_config(url), timeout_ms=2000)
     return GuardRecords(nodes, tenant, None if key is None else sealer(key, tenant))
 
@@ -197,22 +183,19 @@ def _check_names(args: argparse.Namespace) -> None:
     """A misspelt tenant or rule would be exempted, and nothing ever found by it.
 
     Raises:
-        ConfigError: the file that was named has no such tenant or rule.
+        ConfigError: the file has no such tenant or rule, or has problems.
     """
     path = args.file or _FILE
     if args.file is None and not path.exists():
+        print(f"warning: tenant and rule aren't checked: no {path} here, and no --file", file=sys.stderr)
         return
+    elsewhere = "" if args.file is not None else "; if the gateway's file is another one, give it with --file"
     try:
         problem = _unknown(load(path), args.tenant, args.rule)
-    except TenantgateError:
-        if args.file is not None:
-            raise
-        return
-    if problem is None:
-        return
-    if args.file is not None:
-        raise ConfigError(f"{problem} in {path}")
-    print(f"warning: {problem} in {path}", file=sys.stderr)
+    except TenantgateError as error:
+        raise ConfigError(f"{error}{elsewhere}") from None
+    if problem is not None:
+        raise ConfigError(f"{problem} in {path}{elsewhere}")
 
 
 def _unknown(file: TenantsFile, tenant: str, rule: str) -> str | None:

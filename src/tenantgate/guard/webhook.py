@@ -5,6 +5,7 @@ An alert says which rule found what kind of thing for which tenant, never a text
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from tenantgate import __version__
+from tenantgate.http_limits import within
 from tenantgate.store.shared import Shared
 from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs, metrics
@@ -135,11 +137,9 @@ class Webhook:
             digest = hmac.new(self._config.secret.encode(), body, hashlib.sha256).hexdigest()
             headers[SIGNATURE] = f"sha256={digest}"
         path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
-        try:
+        with contextlib.closing(connection), within(connection, timeout):
             connection.request("POST", path, body, headers)
             return connection.getresponse().status
-        finally:
-            connection.close()
 
 
 _webhooks: Final[Shared[Webhook]] = Shared(_RECEIVERS)

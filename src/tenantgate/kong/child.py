@@ -36,6 +36,7 @@ _WARM: Final = b"w"
 _STABLE_S: Final = 1.0  # a server that was warm and lived this long starts again at once
 _PAUSES_S: Final = (0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 5.0)  # by number of failures in a row
 _GRACE_S: Final = 2.0  # after SIGTERM
+_STOPPED_LOOKS: Final = 5  # a second apart, at which the watchdog is stopped
 _PR_SET_PDEATHSIG: Final = 1
 _CLOSED_ON_START: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -56,7 +57,7 @@ class Shared:
 
 
 class Heart:
-    """The server's end of the heartbeat pipe.
+    """The server's end of the heartbeat pipe; also an eye on a watchdog that is stopped, and so replaces nobody.
 
     Attributes:
         memory: what the server before this one left, and those beside it have.
@@ -71,6 +72,7 @@ class Heart:
         self, fd: int, parent: int, *, shared: Shared, ledger: Ledger, index: int, restarts: int
     ) -> None:
         self._fd, self._parent, self._orphan = fd, parent, False
+        self._look_at, self._stopped = 0.0, 0
         self.memory, self.ledger, self.gathering = shared.memory, ledger, shared.gathering
         self.index, self.restarts = index, restarts
         self.peer = None if shared.peers is None else Peer(shared.peers, index)
@@ -80,6 +82,11 @@ class Heart:
         if os.getppid() != self._parent and not self._orphan:
             self._orphan = True
             os.kill(os.getpid(), signal.SIGTERM)
+        if not self._orphan and (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + 1.0
+            self._stopped = self._stopped + 1 if _state(self._parent) == b"T" else 0
+            if self._stopped > _STOPPED_LOOKS:
+                os.kill(self._parent, signal.SIGKILL)  # Kong starts another
         with contextlib.suppress(OSError):  # full: the parent is slow, not dead
             os.write(self._fd, _WARM if warm else _COLD)
 
@@ -96,6 +103,15 @@ def hangs(silent_s: float, used_s: float | None) -> bool:
     if used_s is None or used_s <= _ASLEEP * silent_s:
         return True
     return silent_s > (_STARVED_S if used_s < _BUSY_S else _SPINS_S)
+
+
+def _state(pid: int) -> bytes:
+    """What a process does, where ``/proc`` tells it (proc(5), field 3 of ``stat``): ``T`` if it is stopped."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return file.read().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return b""
 
 
 def _used_s(pid: int) -> float | None:
@@ -128,6 +144,7 @@ class Child:
         self._started = self._last_beat = self._start_at = 0.0
         self._ending_since: float | None = None
         self._used_before: float | None = None
+        self._is_stopped = False
         self._reason = ""
 
     @property
@@ -161,7 +178,7 @@ class Child:
             self._beats = beats
             self._started = self._last_beat = time.monotonic()
             self._ending_since, self._used_before, self._reason = None, None, ""
-            self.was_warm = False
+            self.was_warm = self._is_stopped = False
             return
         status = 1
         try:
@@ -209,13 +226,17 @@ class Child:
             self._last_beat, self._used_before = now, None
         elif self._used_before is None:
             self._used_before = _used_s(self._pid)
-        pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
-        if pid and os.WIFSTOPPED(status):
-            self._kill("stopped")
+        pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+        if pid and os.WIFCONTINUED(status):
+            self._is_stopped = False
+        elif pid and os.WIFSTOPPED(status):
+            self._is_stopped = True
         elif pid:
             self._bury(status, now, rejects)
             return True
         self._last_beat += lost_s
+        if self._is_stopped and not lost_s and not self._reason:
+            self._kill("stopped")  # not with the watchdog: who has stopped both lets both go on
         late = self._ending_since is not None and now - self._ending_since > _GRACE_S
         if not self._reason and (late or self._hangs(now - self._last_beat)):
             self._kill("hung")

@@ -22,7 +22,11 @@ __all__ = ["METHODS", "Control"]
 _log: Final = logging.getLogger("tenantgate.server")
 _HANGS_S: Final = 10.0  # a plugin's constructor or `close` that takes longer hangs
 
-METHODS: Final = frozenset({"plugin.StartInstance", "plugin.CloseInstance"})
+_HAS: Final = (
+    "plugin.HasInstance"  # not of Kong's: its worker asks by it (plugins/kong/…/tenantgate-request/start.lua)
+)
+
+METHODS: Final = frozenset({"plugin.StartInstance", "plugin.CloseInstance", _HAS})
 """The calls that are for this thread."""
 
 
@@ -96,10 +100,18 @@ class Control:
         else:
             self._server.hand_over(conn, call, final=True)
 
+    def _made(self, call: Call) -> object:
+        if call.method == _HAS:
+            if call.argument not in self._instances:
+                self._instances.catch_up()
+            return call.argument in self._instances
+        return (self._instances.start if call.method == "plugin.StartInstance" else self._instances.close)(
+            call.argument
+        )
+
     def _do(self, conn: Connection, call: Call, since: float) -> None:
         try:
-            start = call.method == "plugin.StartInstance"
-            result = pack((self._instances.start if start else self._instances.close)(call.argument))
+            result = pack(self._made(call))
         except TenantgateError as error:
             self._server.refuse(conn, call.msgid, str(error), "instance")
         except BaseException as error:  # noqa: BLE001 - a plugin's constructor; the server lives on

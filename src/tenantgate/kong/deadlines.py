@@ -46,6 +46,8 @@ class Deadlines:
         for line in list(self._lines.values()):
             while line and (line[0][1].over or line[0][0] <= now):
                 _, event = line.popleft()
+                if event.over:  # as nearly all
+                    continue
                 following = event.expire(now)
                 if following is not None:
                     self.watch(again, following, event)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tenantgate.checkpoints import checked_by
+from tenantgate.kong.ahead import Ahead
 from tenantgate.kong.connection import ClosedError, Connection
 from tenantgate.kong.fairness import Turn, Turns
 from tenantgate.kong.pdk import TERMINAL, Abandoned, ServedKong
@@ -138,9 +139,18 @@ class Mailbox:
         self.waker.close()
 
 
-def last_answer(event_id: int, *, reject: bool) -> bytes:
-    """A packed result that ends a phase: go on without the plugin, or answer the client with 503."""
-    return pack({"EventId": event_id, "Data": {"Method": _EXIT, "Args": UNAVAILABLE} if reject else "ret"})
+def last_answer(event_id: int, *, reject: bool, shared: Mapping[str, Any] | None = None) -> bytes:
+    """A packed result that ends a phase: go on without the plugin, or answer the client with 503.
+
+    `shared`: what goes with it (`tenantgate.kong.ahead`).
+    """
+    answer: dict[str, Any] = {
+        "EventId": event_id,
+        "Data": {"Method": _EXIT, "Args": UNAVAILABLE} if reject else "ret",
+    }
+    if shared:
+        answer["Shared"] = shared
+    return pack(answer)
 
 
 class Event:
@@ -149,6 +159,7 @@ class Event:
     Attributes:
         answer_by: when Kong must have an answer to a call in progress (`time.monotonic`).
         work_by: when the work must be over; later than `answer_by` in the log phase only.
+        ahead: see `Channel`.
     """
 
     __slots__ = (
@@ -165,6 +176,7 @@ class Event:
         "_msgid",
         "_since",
         "_turns",
+        "ahead",
         "answer_by",
         "arrived",
         "id",
@@ -190,7 +202,9 @@ class Event:
         answer_s: float,
         work_s: float,
         turns: Turns,
+        ahead: Ahead | None = None,
     ) -> None:
+        self.ahead = ahead
         self._board, self.id, self.instance, self.phase = board, number, instance, phase
         self._lock = threading.Lock()
         self._conn: Connection | None = conn  # carries the call in progress, while the ball is with us
@@ -265,7 +279,10 @@ class Event:
         method = message["Method"]
         args = _sendable(method, message["Args"])
         # Packed before the ball is given away: a bad argument is the plugin's error.
-        result = pack({"EventId": self.id, "Data": {"Method": method, "Args": args}})
+        answer: dict[str, Any] = {"EventId": self.id, "Data": {"Method": method, "Args": args}}
+        if method in TERMINAL and self.ahead is not None and (told := self.ahead.told()):
+            answer["Shared"] = told
+        result = pack(answer)
         with self._lock:
             if self.state is not _RUNNING or self._conn is None:
                 raise Abandoned
@@ -466,7 +483,8 @@ class Event:
 
     def last_answer(self, *, failed: bool) -> bytes:
         """What ends the phase on Kong's side, packed."""
-        return last_answer(self.id, reject=failed and self.instance.policy.rejects(self.phase))
+        told = None if failed or self.ahead is None else self.ahead.told()
+        return last_answer(self.id, reject=failed and self.instance.policy.rejects(self.phase), shared=told)
 
 
 def _sendable(method: str, given: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tenantgate.errors import TenantgateError
 from tenantgate.kong.memory import Memory
 from tenantgate.kong.policy import PhasePolicy
-from tenantgate.telemetry import logs
+from tenantgate.telemetry import logs, needs
 
 __all__ = ["Instance", "InstanceError", "Instances", "first_id"]
 
@@ -176,6 +176,10 @@ class Instances:
             shared.users += 1
             instance = Instance(number, shared, config)
             self._by_id[instance.id] = instance
+            if getattr(
+                self._class, "anywhere", False
+            ):  # the newest configuration is the one that requests go by
+                needs.tell("configuration", there=getattr(shared.plugin, "config_error", None) is None)
             evicted = [self._pop(next(iter(self._by_id))) for _ in range(len(self._by_id) - self._limit)]
         for old in evicted:
             self._forget(old)

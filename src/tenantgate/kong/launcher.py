@@ -30,7 +30,8 @@ from tenantgate.kong import health
 from tenantgate.kong.child import Heart
 from tenantgate.kong.limits import Limits
 from tenantgate.kong.listen import PRIVATE, Succession, UnixListener, bind_tcp
-from tenantgate.kong.loading import load
+from tenantgate.kong.loading import PluginFile, load
+from tenantgate.kong.output import leave_output
 from tenantgate.kong.peers import MOST
 from tenantgate.kong.server import Server
 from tenantgate.kong.supervisor import supervise
@@ -194,12 +195,20 @@ def _serve(args: argparse.Namespace) -> int:
 
     succession = Succession(sockets)
 
+    loaded: list[PluginFile] = []
+
+    def load_once() -> None:
+        # What fails here fails again in a server, which says so.
+        with contextlib.suppress(Exception):
+            loaded.append(_loaded(args.plugin))
+
     def serve(heart: Heart | None) -> int:
-        return _run(args, sockets, succession, metrics, heart)
+        plugin = loaded[0] if loaded else _loaded(args.plugin)
+        return _run(args, plugin, sockets, succession, metrics, heart=heart)
 
     try:
         if not args.no_supervise:
-            return supervise(serve, sockets, args.processes)
+            return supervise(serve, sockets, args.processes, load=load_once)
         for listener in sockets:
             listener.publish()
         return serve(None)
@@ -228,6 +237,8 @@ class Leaving:
             threading.Thread(target=self._follow, name="leaving", daemon=True).start()
 
     def _follow(self) -> None:
+        if os.getppid() != self._parent and self._succession.by_nginx:
+            leave_output()  # else Kong would start the next server only after our end
         # The watchdog that lives has waited already.
         while os.getppid() != self._parent and self._succession.needed():
             time.sleep(_LOOK_S)
@@ -241,17 +252,26 @@ class Leaving:
         os._exit(1)
 
 
+def _loaded(path: Path) -> PluginFile:
+    """The plugin, and whatever holds Python's lock while it is loaded.
+
+    Connections wait meanwhile; a server that took them could only drop them.
+    """
+    plugin = load(path)
+    _attempt(getattr(plugin.module, "load", None), "loading failed")
+    return plugin
+
+
 def _run(
     args: argparse.Namespace,
+    plugin: PluginFile,
     sockets: Sequence[UnixListener],
     succession: Succession,
     metrics: socket.socket,
+    *,
     heart: Heart | None,
 ) -> int:
     """The server itself, in this process."""
-    plugin = load(args.plugin)
-    # Whatever holds Python's lock while it is loaded. Connections wait; a server that took them could only drop them.
-    _attempt(getattr(plugin.module, "load", None), "loading failed")
     limits = Limits(
         workers=args.workers, queue=args.queue, deadline_ms=args.deadline_ms, max_stuck=args.workers
     )

@@ -105,6 +105,11 @@ class Succession:
         self._master = _nginx_master()
         self._since: float | None = None
 
+    @property
+    def by_nginx(self) -> bool:
+        """Whether a worker of nginx has started it."""
+        return self._master is not None
+
     def needed(self) -> bool:
         """Asked from when it is told to end."""
         now = time.monotonic()

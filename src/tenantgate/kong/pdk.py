@@ -12,9 +12,16 @@ from kong_pdk.exception import PDKException
 from kong_pdk.pdk import FakeClasses, rpc_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from tenantgate.kong.ahead import Ahead
+
 __all__ = ["LOG_METHODS", "TERMINAL", "Abandoned", "Channel", "PDKException", "ServedKong", "plain_result"]
+
+_GET: Final = "kong.ctx.shared.get"
+_SET: Final = "kong.ctx.shared.set"
+_RECORD: Final = "kong.log.serialize"
 
 # These leave the phase on Kong's side: there is no answer to them, and nothing may be called after.
 TERMINAL: Final = frozenset({"kong.response.exit", "kong.response.error"})
@@ -65,7 +72,13 @@ class Abandoned(BaseException):
 
 
 class Channel(Protocol):
-    """The two ends of one event, as kong-pdk knows them."""
+    """The two ends of one event, as kong-pdk knows them.
+
+    Attributes:
+        ahead: what is known and told without a message of its own; None: nothing.
+    """
+
+    ahead: Ahead | None
 
     def put(self, message: Any) -> None:
         """Send ``{"Method": …, "Args": …}`` to Kong."""
@@ -87,10 +100,28 @@ class ServedKong(FakeClasses):  # type: ignore[misc]
     """
 
     def __init__(self, channel: Channel, deadline: float) -> None:
-        super().__init__("kong", rpc_of(channel, lua_style=False))
+        call = rpc_of(channel, lua_style=False)
+        super().__init__("kong", call if channel.ahead is None else _ahead(channel.ahead, call))
         self.deadline = deadline
         self.belongs_to = channel.belongs_to
         self.aside = channel.aside
+
+
+def _ahead(ahead: Ahead, call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, for what isn't known and can't be told without a message of its own."""
+
+    def known_or_called(method: str, *args: Any) -> Any:
+        if method == _GET and ahead.knows(args[0]):
+            return ahead.get(args[0])
+        if method == _SET and ahead.set(*args):
+            return None
+        if method == _RECORD and ahead.record is not None:
+            return ahead.record
+        if ahead.alone:
+            raise PDKException(f"{method}: Kong answers no call in this phase")
+        return call(method, *args)
+
+    return known_or_called
 
 
 def plain_result(result: Any) -> Any:

@@ -60,6 +60,7 @@ class TenantPlugin(Generic[C]):
             check(self.config)
         except ConfigError as problem:
             self.config_error = problem
+            logs.event(_log, logging.ERROR, "configuration can't be used", problem=str(problem))
         # Before the first phase, which has a deadline. What fails here fails there, too, and then as the policy says:
         # Kong answers 500 where an instance can't be made.
         with contextlib.suppress(Exception):

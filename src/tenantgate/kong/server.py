@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from tenantgate.bounded import Bounded
 from tenantgate.kong import figures
+from tenantgate.kong.ahead import Ahead
 from tenantgate.kong.connection import ClosedError, Connection, abandoned
 from tenantgate.kong.control import METHODS, Control
 from tenantgate.kong.deadlines import Deadlines
@@ -474,6 +475,7 @@ class Server:
             answer_s=answer_s,
             work_s=work_s,
             turns=self._turns,
+            ahead=Ahead.of(argument),
         )
         self._events[event.id] = event
         self._passing.begins(event)

@@ -7,8 +7,7 @@ Texts that are not UTF-8 (header values, query strings) travel as surrogate esca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
@@ -50,8 +49,7 @@ class TooLargeError(MalformedError):
         self.msgid = msgid
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request: what Kong sends."""
 
     msgid: int
@@ -59,8 +57,7 @@ class Call:
     argument: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A response: what a plugin server sends."""
 
     msgid: int
@@ -131,15 +128,14 @@ class Decoder:
 
 
 def _message(value: Any) -> Call | Reply:
-    match value:
-        case [0, int(msgid), str(method), [argument, *_]]:
-            return Call(msgid, method, argument)
-        case [0, int(msgid), str(method), []]:
-            return Call(msgid, method, None)
-        case [1, int(msgid), error, result]:
-            return Reply(msgid, None if error is None else str(error), result)
-        case _:
-            raise MalformedError("not a request or response")
+    # Not by `match`, which takes three times as long for each of Kong's calls.
+    if type(value) is list and len(value) == 4 and type(value[1]) is int:
+        kind, msgid, third, fourth = value
+        if kind == 0 and type(third) is str and type(fourth) is list:
+            return Call(msgid, third, fourth[0] if fourth else None)
+        if kind == 1:
+            return Reply(msgid, None if third is None else str(third), fourth)
+    raise MalformedError("not a request or response")
 
 
 def _msgid(head: bytes) -> int | None:

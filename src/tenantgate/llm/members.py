@@ -3,20 +3,21 @@
 Lua takes any value but ``false`` for true, null included, so ``"stream": "false"`` would be a stream for ai-proxy and
 none for us. What both interpret must therefore have the type of OpenAI's API, or the request is refused by the member's
 name. A null where the API has an optional member means that it is absent, and is taken out. Other members pass as
-they are.
+they are, unless they are one of these in another spelling (`tenantgate.llm.spelling`).
 Source: https://platform.openai.com/docs/api-reference/chat/create, kong/llm/drivers/*.lua
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tenantgate.llm.body import Limits
 from tenantgate.llm.refusal import Reason, Refusal
+from tenantgate.llm.spelling import ALSO, told, variant
 
-__all__ = ["checked"]
+__all__ = ["REQUEST_NAMES", "checked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ _REQUEST: Final[Mapping[str, _Type]] = {
     "logprobs": _FLAG,
     "top_logprobs": _COUNT,
 }
+REQUEST_NAMES: Final = frozenset({*_REQUEST, *ALSO, "messages"})
+"""Members of a chat request that Tenantgate goes by."""
 _STREAM_OPTIONS: Final[Mapping[str, _Type]] = {"include_usage": _FLAG}
 _MESSAGE: Final[Mapping[str, _Type]] = {
     "role": _NAME,
@@ -84,6 +87,7 @@ _MESSAGE: Final[Mapping[str, _Type]] = {
 _CALL: Final[Mapping[str, _Type]] = {"id": _TEXT, "type": _TEXT, "function": _OBJECT}
 _FUNCTION: Final[Mapping[str, _Type]] = {"name": _TEXT, "arguments": _TEXT}
 _PART: Final[Mapping[str, _Type]] = {"type": _TEXT, "text": _TEXT}
+_MESSAGE_NAMES: Final = frozenset({*_MESSAGE, "content"})
 
 
 class _Refused(ValueError):  # noqa: N818 - control flow within this module
@@ -107,13 +111,12 @@ def checked(body: Any, limits: Limits) -> Refusal | dict[str, Any]:
             Reason.TOO_LARGE, f"messages must have {limits.messages} messages at most.", "messages"
         )
     try:
+        _spelt(body, REQUEST_NAMES, "")
         request = _typed(body, _REQUEST, "")
         if "stream_options" in request:
-            request = _put(
-                request,
-                "stream_options",
-                _typed(request["stream_options"], _STREAM_OPTIONS, "stream_options"),
-            )
+            options = request["stream_options"]
+            _spelt(options, _STREAM_OPTIONS, "stream_options")
+            request = _put(request, "stream_options", _typed(options, _STREAM_OPTIONS, "stream_options"))
         return _put(request, "messages", _same(messages, [_message(m, i) for i, m in enumerate(messages)]))
     except _Refused as refused:
         return refused.refusal
@@ -123,6 +126,7 @@ def _message(message: Any, i: int) -> dict[str, Any]:
     where = f"messages[{i}]"
     if not isinstance(message, dict):
         raise _Refused(Reason.NOT_CHAT, where, "an object")
+    _spelt(message, _MESSAGE_NAMES, where)
     if message.get("role") is None:
         raise _Refused(Reason.NOT_CHAT, f"{where}.role", _NAME.told)
     found = _typed(message, _MESSAGE, where)
@@ -155,10 +159,17 @@ def _typed(found: dict[str, Any], types: Mapping[str, _Type], where: str) -> dic
 
 def _only(found: dict[str, Any], types: Mapping[str, _Type], where: str) -> None:
     """The same where a null is no absence: it passes as it is."""
+    _spelt(found, types, where)
     for name, kind in types.items():
         value = found.get(name)
         if value is not None and not kind.fits(value):
             raise _Refused(Reason.NOT_CHAT, f"{where}.{name}", kind.told)
+
+
+def _spelt(found: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    name = variant(found, known)
+    if name is not None:
+        raise _Refused(Reason.NOT_CHAT, f"{where}.{name}" if where else name, told(name))
 
 
 def _put(found: dict[str, Any], name: str, value: Any) -> dict[str, Any]:

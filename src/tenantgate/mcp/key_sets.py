@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import jwt
 
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.http_limits import within
 from tenantgate.mcp.config import OauthIssuer
 from tenantgate.store.threads import BackgroundThread
 
@@ -152,16 +154,13 @@ def _fetched(url: str) -> bytes:
         )
     else:
         made = http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT_S)
-    try:
-        made.request(
-            "GET", parts.path or "/", headers={"Accept": "application/json", "User-Agent": "Tenantgate"}
-        )
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with contextlib.closing(made), within(made, _TIMEOUT_S):
+        made.request("GET", path, headers={"Accept": "application/json", "User-Agent": "Tenantgate"})
         reply = made.getresponse()
         if reply.status != 200:
             raise EdgeError(f"{url}: answered {reply.status}")
         return _bounded(reply.read(_BYTES + 1))
-    finally:
-        made.close()
 
 
 def _bounded(raw: bytes) -> bytes:

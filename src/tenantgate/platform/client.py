@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
 import ssl
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from tenantgate import __version__
 from tenantgate.errors import ConfigError, EdgeError
+from tenantgate.http_limits import within
 from tenantgate.platform.core.listing import TENANTS_MAX, Page, read_page
 
 __all__ = ["Client", "Listing", "PlatformError", "Unchanged"]
@@ -167,24 +166,10 @@ class Client:
 
     def _exchange(self, target: str, headers: Mapping[str, str]) -> _Answer:
         connection = self._connection()
-        late = threading.Event()
-        # The socket's own limit begins anew with each byte that comes; this one holds for all of it.
-        timer = threading.Timer(self._timeout_s, _cut, (connection, late))
-        timer.daemon = True
-        timer.start()
-        try:
+        with contextlib.closing(connection), within(connection, self._timeout_s):
             connection.request("GET", target, headers=dict(headers))
             response = connection.getresponse()
             body = response.read(_PAGE_BYTES + 1)
-        except (OSError, http.client.HTTPException):
-            if late.is_set():
-                raise TimeoutError from None
-            raise
-        finally:
-            timer.cancel()
-            connection.close()
-        if late.is_set():
-            raise TimeoutError
         if len(body) > _PAGE_BYTES:
             raise PlatformError(f"platform: an answer of over {_PAGE_BYTES >> 20} MiB")
         length = response.headers.get("Content-Length", "")
@@ -213,10 +198,3 @@ def _page(body: bytes) -> Page:
 def _etag(answer: _Answer) -> str:
     found = answer.headers.get("etag", "")
     return found if len(found) <= _ETAG_MAX and found.isascii() and found.isprintable() else ""
-
-
-def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
-    late.set()
-    if connection.sock is not None:
-        with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)

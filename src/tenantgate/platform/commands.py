@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantgate.apply.commands import CLOCK, Site, file_arguments, site_of
-from tenantgate.apply.running import wait_for_nodes
+from tenantgate.apply.running import fail_unread, wait_for_nodes
 from tenantgate.arguments import whole_number
 from tenantgate.config import deck_variables
 from tenantgate.errors import ConfigError, EdgeError
@@ -176,7 +176,7 @@ def _pull(args: argparse.Namespace) -> int:
             print("no changes")
         else:
             print(f"version {laid.version} of the policies has them")
-            wait_for_nodes(store, laid.version, CLOCK, print, args.timeout)
+            fail_unread(laid.version, wait_for_nodes(store, laid.version, CLOCK, print, args.timeout))
         return int(bool(laid.refused))
     finally:
         store.close()

@@ -12,13 +12,13 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from tenantgate.errors import TenantgateError
-from tenantgate.policy.core.ports import DamagedError, pages
+from tenantgate.policy.core.ports import UNREADABLE, DamagedError, pages
 from tenantgate.policy.sqlite_store import SqlitePolicyStore
 from tenantgate.store.threads import BackgroundThread
 from tenantgate.telemetry import logs, metrics, needs
@@ -35,6 +35,7 @@ _READ_S: Final = 0.1  # longest wait for the file, which readers don't wait for 
 _WRITE_S: Final = 0.2
 _TRAIL: Final = 100  # earlier records that are tried
 _AGAIN: Final = 100  # tenants that are tried anew at once
+_CHECKED: Final = 20  # records that are tried at once
 
 _version: Final = metrics.gauge(
     "tenantgate_policy_version", "Version of the policies that this process goes by."
@@ -59,7 +60,8 @@ class Directory(Generic[T]):
     """Records of the newest version in the local file `path`, parsed; thread-safe, and safe across forks.
 
     A new version is noticed by a thread within `every_s`; who is asked for then is compared by hash, and parsed only if
-    the record is another one.
+    the record is another one. The thread tries all that a version changes, so that its acknowledgement says whose
+    record can't be read here.
 
     Args:
         path: the local file: the file store itself, or the copy that a `tenantgate.policy.follower.Follower` keeps.
@@ -85,6 +87,8 @@ class Directory(Generic[T]):
         load: Callable[[bytes], None] | None = None,
     ) -> None:
         self._load, self._loaded_for = load, (0, 0)
+        self._checked = (0, 0)
+        self._starting = True  # no version has been checked, nor been missed
         self._settled = threading.Event()
         self._parse, self._most, self._every_s = parse, most, every_s
         self._node, self._background = node or socket.gethostname(), background
@@ -97,7 +101,12 @@ class Directory(Generic[T]):
         self._bad: dict[TenantId, bytes] = {}
         self._state = (0, 0)  # which file was opened, and its newest version
         self._looked = False
-        self._acknowledged: tuple[int, int, float] = (0, 0, 0.0)  # process, version, monotonic time
+        self._acknowledged: tuple[int, int, tuple[str, ...]] = (
+            0,
+            0,
+            (),
+        )  # process, version, who can't be read
+        self._acknowledged_at = 0.0  # monotonic
         self._failing: set[str] = set()
         self._thread = BackgroundThread(
             "policy-directory",
@@ -184,25 +193,65 @@ class Directory(Generic[T]):
             needs.tell("policies", there=self._loaded, owner=self)
         self._settled.set()
 
+    def _check(self) -> None:
+        """Try all records that are new to this process, so that it is known whose can't be read.
+
+        At a process's start, when it has requests to answer meanwhile, it takes half of the time.
+        """
+        state, (opened, number) = self._state, self._checked
+        if not state[1]:
+            self._starting = False  # who publishes the first version waits for this
+        if not state[1] or state == self._checked:
+            return
+        try:
+            newest = self._store.newest(number if opened == state[0] else 0)
+            for page in pages(newest.items(), _CHECKED):
+                began = time.monotonic()
+                found = self._store.contents({hashed for _, hashed in page if hashed is not None})
+                for tenant, hashed in page:
+                    self._try(TenantId(tenant), hashed, found)
+                if self._starting and len(newest) > _CHECKED:
+                    time.sleep(time.monotonic() - began)
+        except TenantgateError as error:
+            self._fails("read", error)
+        self._checked, self._starting = state, False
+
+    def _try(self, tenant: TenantId, hashed: bytes | None, found: Mapping[bytes, bytes]) -> None:
+        with self._lock:
+            entry, known = self._entries.get(tenant), tenant in self._bad
+        if not known and (hashed is None or (entry is not None and entry.hashed == hashed)):
+            return
+        try:
+            if hashed is not None:
+                self._parse(str(tenant), found[hashed])
+        except Exception:  # noqa: BLE001 - as in `_parsed`; `_refreshed` says what it is
+            known = True
+        if known:
+            self._refreshed(tenant, entry, self._state)
+
     def wait(self, timeout_s: float) -> None:
         """Wait until what the policies need is loaded, or it is known that there are none yet."""
         self._settled.wait(timeout_s)
 
     def acknowledge(self) -> None:
-        """Say which version this process goes by: when it is another one, and now and then; what fails is logged."""
-        process, version, now = os.getpid(), self._state[1], time.monotonic()
-        if not version or (
-            self._acknowledged[:2] == (process, version) and now < self._acknowledged[2] + _HEARD_S
-        ):
+        """Try what is new, and say which version this process goes by; what fails is logged.
+
+        It says so when that is another one, or what it can't read is, and now and then.
+        """
+        self._check()
+        with self._lock:
+            unreadable = tuple(sorted(map(str, self._bad))[:UNREADABLE])
+        said, now = (os.getpid(), self._checked[1], unreadable), time.monotonic()
+        if not said[1] or (self._acknowledged == said and now < self._acknowledged_at + _HEARD_S):
             return
         try:
             if self._writer.latest() is not None:
-                self._writer.acknowledge(self._node, str(process), version, time.time())
+                self._writer.acknowledge(self._node, str(said[0]), said[1], time.time(), unreadable)
         except TenantgateError as error:
             self._fails("acknowledge", error)
             return
         self._failing.discard("acknowledge")
-        self._acknowledged = process, version, now
+        self._acknowledged, self._acknowledged_at = said, now
         self._again()  # a record that was damaged may have been repaired
 
     def _step(self) -> float:

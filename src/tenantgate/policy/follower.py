@@ -209,7 +209,8 @@ class Follower:
         for one in self._local.acknowledgements():
             key = one.node, one.process
             if self._forwarded.get(key) != one:
-                self._ask(partial(self._store.acknowledge, one.node, one.process, one.version, one.at))
+                said = one.node, one.process, one.version, one.at, one.unreadable
+                self._ask(partial(self._store.acknowledge, *said))
                 self._forwarded[key] = one
 
     def _failed(self, error: TenantgateError) -> None:

@@ -7,8 +7,9 @@ another by an advisory lock, and followers are woken by NOTIFY. Who may write to
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tenantgate.errors import ConfigError
@@ -24,6 +25,7 @@ from tenantgate.policy.core.ports import (
     successor,
     tenant_bytes,
     tenant_text,
+    tenants_of,
 )
 
 __all__ = ["PostgresPolicyStore"]
@@ -53,6 +55,15 @@ _MIGRATIONS: Final = (
     """,
 )
 """What makes the tables of each version from those of the one before; only ever added to."""
+# Not a version of the tables: earlier versions of the product go on with a column that they don't know.
+_UNREADABLE: Final = "ALTER TABLE tenantgate_policy_processes ADD COLUMN IF NOT EXISTS unreadable text"
+_MAY_ADD: Final = (
+    "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'tenantgate_policy_processes'::regclass"
+)
+_HAS_UNREADABLE: Final = (
+    "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = 'tenantgate_policy_processes'::regclass "
+    "AND attname = 'unreadable' AND NOT attisdropped)"
+)
 
 _INFO: Final = "SELECT number, at, author, message, changed, digest FROM tenantgate_policy_versions"
 _INDEX: Final = (
@@ -161,22 +172,31 @@ class PostgresPolicyStore(PolicyStore):
             )
         return int(gone)
 
-    def acknowledge(self, node: str, process: str, version: int, at: float) -> None:
-        """Note that a process of a node goes by `version` at the Unix time `at`, in seconds."""
+    def acknowledge(
+        self, node: str, process: str, version: int, at: float, unreadable: Sequence[str] = ()
+    ) -> None:
+        """Note that a process of a node goes by `version` at the Unix time `at`, in seconds, but for these tenants."""
         with self._transaction() as db:
             db.execute(
-                "INSERT INTO tenantgate_policy_processes VALUES (%s, %s, %s, %s) "
+                "INSERT INTO tenantgate_policy_processes (node, process, version, at) VALUES (%s, %s, %s, %s) "
                 "ON CONFLICT (node, process) DO UPDATE SET version = excluded.version, at = excluded.at",
                 (node, process, version, at),
             )
+            if _value(db, _HAS_UNREADABLE):
+                db.execute(
+                    "UPDATE tenantgate_policy_processes SET unreadable = %s WHERE node = %s AND process = %s",
+                    (json.dumps(list(unreadable)) if unreadable else None, node, process),
+                )
             db.execute("DELETE FROM tenantgate_policy_processes WHERE at < %s", (at - _FORGET_S,))
 
     def acknowledgements(self) -> list[Acknowledgement]:
         """The last one of each process of each node."""
-        rows = self._all(
-            "SELECT node, process, version, at FROM tenantgate_policy_processes ORDER BY 1, 2", ()
-        )
-        return [Acknowledgement(*row) for row in rows]
+        with self._connected() as db:
+            column = "unreadable" if _value(db, _HAS_UNREADABLE) else "NULL"
+            rows = db.execute(
+                f"SELECT node, process, version, at, {column} FROM tenantgate_policy_processes ORDER BY 1, 2"  # noqa: S608
+            ).fetchall()
+        return [Acknowledgement(n, p, v, at, tenants_of(listed)) for n, p, v, at, listed in rows]
 
     def wait(self, seconds: float) -> bool:
         """Wait for the NOTIFY of a new version, so long at most."""
@@ -268,6 +288,12 @@ def _migrate(connection: Any) -> None:
         if done != len(_MIGRATIONS):
             connection.execute("DELETE FROM tenantgate_policy_schema")
             connection.execute("INSERT INTO tenantgate_policy_schema VALUES (%s)", (len(_MIGRATIONS),))
+        if not _value(connection, _HAS_UNREADABLE) and _value(connection, _MAY_ADD):
+            connection.execute(_UNREADABLE)
+
+
+def _value(connection: Any, statement: str) -> Any:
+    return connection.execute(statement).fetchone()[0]
 
 
 def _index(rows: Any) -> dict[str, bytes]:

@@ -190,9 +190,13 @@ class RedisPolicyStore(PolicyStore):
                 return len(gone)
         raise UnavailableError("policy store: others publish all the time")
 
-    def acknowledge(self, node: str, process: str, version: int, at: float) -> None:
-        """Note that a process of a node goes by `version` at the Unix time `at`, in seconds."""
-        field, value = json.dumps([node, process]), json.dumps([version, at])
+    def acknowledge(
+        self, node: str, process: str, version: int, at: float, unreadable: Sequence[str] = ()
+    ) -> None:
+        """Note that a process of a node goes by `version` at the Unix time `at`, in seconds, but for these tenants."""
+        # With two members, as long as two will do, an earlier Tenantgate reads it, too.
+        said = [version, at, list(unreadable)] if unreadable else [version, at]
+        field, value = json.dumps([node, process]), json.dumps(said)
         self._do("hset", _PROCESSES, field, value)
 
     def acknowledgements(self) -> list[Acknowledgement]:
@@ -309,9 +313,10 @@ def _index(fields: Mapping[bytes, bytes]) -> dict[str, bytes]:
 
 def _acknowledgement(field: bytes, value: bytes) -> Acknowledgement | None:
     with suppress(ValueError, TypeError, RecursionError):
-        (node, process), (version, at) = json.loads(field), json.loads(value)
+        (node, process), (version, at, *more) = json.loads(field), json.loads(value)
         if isinstance(node, str) and isinstance(process, str):
-            return Acknowledgement(node, process, int(version), float(at))
+            unreadable = tuple(str(tenant) for tenant in more[0]) if more else ()
+            return Acknowledgement(node, process, int(version), float(at), unreadable)
     return None
 
 

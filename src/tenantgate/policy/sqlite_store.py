@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from tenantgate.policy.core.ports import (
     successor,
     tenant_bytes,
     tenant_text,
+    tenants_of,
 )
 from tenantgate.policy.sqlite_file import SqliteFile
 
@@ -41,6 +43,11 @@ CREATE TABLE processes (node TEXT NOT NULL, process TEXT NOT NULL, version INTEG
   PRIMARY KEY (node, process)) WITHOUT ROWID;
 """
 _SCHEMA_VERSION: Final = 1
+# Beside the schema's version: files of before hadn't it, and those who read them don't know it.
+_UNREADABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS unreadable (node TEXT NOT NULL, process TEXT NOT NULL, tenants TEXT NOT NULL, "
+    "PRIMARY KEY (node, process)) WITHOUT ROWID"
+)
 _INFO: Final = "SELECT number, at, author, message, changed, digest FROM versions"
 # With max() SQLite takes the other columns from the same row (https://www.sqlite.org/lang_select.html, 2.5).
 _INDEX: Final = "SELECT tenant, hash, max(version) FROM changes WHERE version <= ? GROUP BY tenant"
@@ -101,6 +108,13 @@ class SqlitePolicyStore(PolicyStore):
         """The hashes of records that versions after `since` have set."""
         rows = self._all("SELECT DISTINCT hash FROM changes WHERE version > ? AND hash IS NOT NULL", (since,))
         return {hashed for (hashed,) in rows}
+
+    def newest(self, since: int) -> dict[str, bytes | None]:
+        """The hashes of the newest records of tenants that versions after `since` changed; None: it was removed."""
+        rows = self._all(
+            "SELECT tenant, hash, max(version) FROM changes WHERE version > ? GROUP BY tenant", (since,)
+        )
+        return {tenant_text(tenant): hashed for tenant, hashed, _ in rows}
 
     def missing(self) -> set[bytes]:
         """Hashes of the newest version whose records aren't there, or damaged."""
@@ -170,16 +184,33 @@ class SqlitePolicyStore(PolicyStore):
             )
         return gone
 
-    def acknowledge(self, node: str, process: str, version: int, at: float) -> None:
-        """Note that a process of a node goes by `version` at the Unix time `at`, in seconds."""
+    def acknowledge(
+        self, node: str, process: str, version: int, at: float, unreadable: Sequence[str] = ()
+    ) -> None:
+        """Note that a process of a node goes by `version` at the Unix time `at`, in seconds, but for these tenants."""
         with self._file.write() as db:
             db.execute("INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?)", (node, process, version, at))
             db.execute("DELETE FROM processes WHERE at < ?", (at - FORGET_S,))
+            if unreadable:
+                db.execute(_UNREADABLE)
+                values = (node, process, json.dumps(list(unreadable)))
+                db.execute("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?)", values)
+            elif _has_unreadable(db):
+                db.execute("DELETE FROM unreadable WHERE node = ? AND process = ?", (node, process))
 
     def acknowledgements(self) -> list[Acknowledgement]:
         """The last one of each process of each node."""
-        rows = self._all("SELECT node, process, version, at FROM processes ORDER BY node, process", ())
-        return [Acknowledgement(*row) for row in rows]
+        with self._file.read() as db:
+            if db is None:
+                return []
+            rows = db.execute(
+                "SELECT node, process, version, at FROM processes ORDER BY node, process"
+            ).fetchall()
+            listed = "SELECT node, process, tenants FROM unreadable"
+            told = (
+                {tuple(key): tenants for *key, tenants in db.execute(listed)} if _has_unreadable(db) else {}
+            )
+        return [Acknowledgement(n, p, v, at, tenants_of(told.get((n, p)))) for n, p, v, at in rows]
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -203,6 +234,10 @@ class SqlitePolicyStore(PolicyStore):
     def _one_info(self, statement: str, values: Collection[object]) -> VersionInfo | None:
         rows = self._all(statement, values)
         return VersionInfo(*rows[0]) if rows else None
+
+
+def _has_unreadable(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'unreadable'").fetchone() is not None
 
 
 def _head(db: sqlite3.Connection) -> int:

@@ -15,9 +15,8 @@ import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Final
 
-from tenantgate.arguments import until, whole_number
+from tenantgate.arguments import add_json, add_key_env, add_redis_url, redis_url, until, whole_number
 from tenantgate.errors import ConfigError
 from tenantgate.routing.core.circuit import State, back_at, state_of
 from tenantgate.routing.core.provider_limits import Allowance, left
@@ -29,17 +28,13 @@ from tenantgate.store.url import redis_config
 
 __all__ = ["providers"]
 
-_URL_VARIABLE: Final = "TENANTGATE_REDIS_URL"
-_URL: Final = "redis://127.0.0.1:6379/0"
-_KEY_VARIABLE: Final = "TENANTGATE_CACHE_KEY"
-
 
 def providers(area: argparse.ArgumentParser) -> None:
     """Add ``providers status | drain | restore | events``."""
     actions = area.add_subparsers(metavar="ACTION", required=True)
     status = actions.add_parser("status", help="what is drained, and how targets with failover do")
     _common(status)
-    _json(status)
+    add_json(status)
     status.add_argument(
         "--max-fails",
         type=whole_number(0, 1000),
@@ -81,7 +76,7 @@ def providers(area: argparse.ArgumentParser) -> None:
         "events", help="what was drained and restored, and which credentials were refused"
     )
     _common(events)
-    _json(events)
+    add_json(events)
     events.add_argument(
         "--limit",
         type=whole_number(1, 10_000),
@@ -93,26 +88,15 @@ def providers(area: argparse.ArgumentParser) -> None:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--redis-url", metavar="URL", help=f"default: the environment's {_URL_VARIABLE}, or {_URL}"
-    )
-    parser.add_argument(
-        "--key-env",
-        default=_KEY_VARIABLE,
-        metavar="NAME",
-        help="environment variable with the encryption_key (default: %(default)s)",
-    )
-
-
-def _json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_redis_url(parser)
+    add_key_env(parser)
 
 
 def _records(args: argparse.Namespace) -> RoutingRecords:
     key = os.environ.get(args.key_env)
     if not key:
         raise ConfigError(f"--key-env: the environment has no {args.key_env}")
-    url = args.redis_url or os.environ.get(_URL_VARIABLE) or _URL
+    url = redis_url(args.redis_url)
     return RoutingRecords(connect(redis_config(url), timeout_ms=2000), sealer(key))
 
 

@@ -49,7 +49,7 @@ def show(paths: Iterable[Path]) -> None:
     What isn't there has none. Of a folder names that begin with a dot are left out, as
     Kubernetes keeps former versions there.
     """
-    ends: dict[tuple[str, str], float] = {}
+    ends: dict[tuple[str, ...], float] = {}
     unreadable: dict[tuple[str, ...], float] = {}
     for path, named in _files(paths):
         try:

@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
@@ -91,8 +91,8 @@ class _Metric:
             return found
         return tuple([labels[name] for name in self.labels])
 
-    def _bounded(self, key: tuple[str, ...], known: Container[tuple[str, ...]]) -> tuple[str, ...]:
-        if key in known or len(known) < MAX_SERIES:  # type: ignore[arg-type]
+    def _bounded(self, key: tuple[str, ...], known: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+        if key in known or len(known) < MAX_SERIES:
             return key
         if self is not _dropped:
             _dropped.inc(metric=self.name)

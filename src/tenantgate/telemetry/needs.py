@@ -15,7 +15,9 @@ from tenantgate.telemetry import metrics
 __all__ = ["forget", "missing", "tell"]
 
 _missing: Final = metrics.gauge(
-    "tenantgate_missing", "1 while a process lacks this, and isn't ready: models, policies.", ("what",)
+    "tenantgate_missing",
+    "1 while a process lacks this, and isn't ready: configuration, models, policies.",
+    ("what",),
 )
 _lock: Final = threading.Lock()
 _told: Final[dict[tuple[str, Hashable], bool]] = {}

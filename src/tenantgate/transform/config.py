@@ -45,8 +45,9 @@ class TransformConfig:
         default=None,
     )
     end_user: str = field(
-        "Whom a request names as its end user to the provider (user, safety_identifier, Anthropic's "
-        "metadata.user_id): keep, as the client says; pseudonym, a keyed hash of tenant and end user; none.",
+        "Whom a request names as its end user to the provider (user, safety_identifier, prompt_cache_key, "
+        "Anthropic's metadata.user_id): keep, as the client says; pseudonym, a keyed hash of tenant and end user; "
+        "none.",
         default="keep",
         one_of=("keep", "pseudonym", "none"),
     )

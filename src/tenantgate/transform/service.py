@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tenantgate import llm
 from tenantgate.llm.chat import Refusal
 from tenantgate.store.sealing import TenantSealer
-from tenantgate.transform.core.end_user import named
+from tenantgate.transform.core.end_user import cache_key, named
 from tenantgate.transform.core.parameters import MAX_TOKENS, changed
 from tenantgate.transform.core.prompt import prefixed
 
@@ -77,8 +77,12 @@ class Transformation:
             return body
         if self._config.end_user == "none":
             return named(body, None)
-        digest = self._sealer(tenant).name(b"end user:" + user.encode("utf-8", "surrogatepass"))
-        return named(body, _PSEUDONYM + digest)
+        key = cache_key(body)
+        pseudonym = self._pseudonym(tenant, b"end user:", user)
+        return named(body, pseudonym, None if key is None else self._pseudonym(tenant, b"cache key:", key))
+
+    def _pseudonym(self, tenant: TenantId, kind: bytes, text: str) -> str:
+        return _PSEUDONYM + self._sealer(tenant).name(kind + text.encode("utf-8", "surrogatepass"))
 
     def _made_sealer(self, tenant: TenantId) -> TenantSealer:
         return TenantSealer(self._config.encryption_key or "", tenant)

@@ -132,6 +132,24 @@ def test_a_kong_with_a_database_gets_each_entity_by_itself(server: Server) -> No
     ]
 
 
+def test_many_tenants_come_at_once_with_their_keys_after_them(server: Server) -> None:
+    consumers = [Entity(kind="consumers", id=f"c{i}", fields={"username": f"u{i}"}) for i in range(60)]
+    keys = [
+        Entity(kind="keyauth_credentials", id=f"k{i}", fields={"key": f"v{i}", "consumer": f"c{i}"})
+        for i in range(60)
+    ]
+    server.answers = [(200, {})] * 121
+    kong = connect(server.url)
+    kong.settle(Plan(admit=(*consumers, *keys)))
+    paths = [path for _, path, _ in server.asked[1:]]
+    assert sorted(paths[:60]) == sorted(f"/consumers/c{i}" for i in range(60))
+    assert sorted(paths[60:]) == sorted(f"/key-auths/k{i}" for i in range(60))
+    server.answers = [*[(200, {})] * 30, *[(409, {"name": "unique constraint violation"})] * 40]
+    with pytest.raises(EdgeError, match=r"PUT consumers u.*: 409: unique constraint violation"):
+        kong.settle(Plan(admit=(*consumers, *keys)))
+    assert not any(path.startswith("/key-auths") for _, path, _ in server.asked[121:])
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
@@ -164,4 +182,14 @@ def test_a_kong_that_doesnt_tell_its_configuration_keeps_it(server: Server) -> N
     server.answers = [(200, {"configuration_hash": "0"}), (200, {})]
     with pytest.raises(EdgeError, match="lost"):
         connect(server.url).settle(Plan(admit=(new,), wanted=(new,)))
+    assert [method for method, _, _ in server.asked] == ["GET", "GET"]
+
+
+def test_passwords_of_which_kong_tells_hashes_only_are_never_sent_back(server: Server) -> None:
+    new = Entity(kind="consumers", id="n", fields={"username": "new"})
+    text = "basicauth_credentials:\n- id: b\n  username: u\n  password: 4cd2fc\n"
+    server.answers = [(200, {"configuration_hash": "0"}), (200, {"config": text})]
+    with pytest.raises(ConfigError, match="basicauth_credentials, of which it tells hashes only") as caught:
+        connect(server.url).settle(Plan(admit=(new,), wanted=(new,)))
+    assert "4cd2fc" not in str(caught.value)
     assert [method for method, _, _ in server.asked] == ["GET", "GET"]

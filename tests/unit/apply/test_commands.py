@@ -78,7 +78,7 @@ def test_a_dry_run_changes_nothing_and_says_by_its_status_whether_it_would(site:
 
 def test_a_file_with_problems_changes_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.apply()
-    with pytest.raises(ConfigError, match="1 problems; nothing was changed"):
+    with pytest.raises(ConfigError, match="1 problem; nothing was changed"):
         site.apply(text=TENANTS.replace("provider: mock", "provider: mok"))
     assert "provider" in capsys.readouterr().err
     assert site.store().head() == 1
@@ -93,6 +93,15 @@ def test_a_key_that_the_environment_lacks_changes_nothing(
     assert site.store().head() == 0
 
 
+def test_a_tenant_that_goes_leaves_no_cache_to_another(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.apply(text=MORE)
+    capsys.readouterr()
+    site.apply()
+    assert "`tenantgate cache purge --tenant globex`" in capsys.readouterr().out
+
+
 def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.apply("-m", "first")
     before = dict(site.store().records())
@@ -102,6 +111,8 @@ def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "globex: removed" in out
     assert "version 3 has the policies of version 1" in out
+    assert "consumers and keys in Kong stay as they are" in out
+    assert "by tenants.yaml" not in out
     assert dict(site.store().records()) == before
     assert site.run("rollback", "1") == 0
     assert "already" in capsys.readouterr().out
@@ -109,6 +120,17 @@ def test_an_earlier_version_comes_back(site: Site, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["3", "2"]
     assert lines[0].endswith("rollback to version 1")
+
+
+def test_a_rollback_says_whose_keys_dont_fit_it(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.apply()
+    site.apply(text=MORE)
+    site.run("rollback", "1", text=MORE)
+    assert (
+        "by tenants.yaml: no policy but a key: requests with it get 403: globex\n" in capsys.readouterr().out
+    )
+    site.run("rollback", "2")
+    assert "by tenants.yaml: a policy but no key: nobody can use it: globex\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["history", "status"])
@@ -136,6 +158,9 @@ def test_status_names_each_node_and_says_whether_one_is_behind(
     store.acknowledge("n1", "7", 5, time.time())
     assert site.run("status") == 1
     assert "the store was emptied or replaced" in capsys.readouterr().out
+    store.acknowledge("n1", "7", 1, time.time(), ["acme"])
+    assert site.run("status") == 1
+    assert "acme: not in force on n1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

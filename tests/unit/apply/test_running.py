@@ -108,6 +108,28 @@ def test_a_node_that_dies_meanwhile_isnt_waited_for() -> None:
     assert time.at > 1015.0
 
 
+def test_a_tenant_whose_record_an_engine_cant_read_is_named_and_the_rest_is_done() -> None:
+    store, lines = MemoryStore(), list[str]()
+    kong = Steps(store)
+
+    def nodes(now: float) -> None:
+        store.acknowledge("n1", "1", store.head(), now)
+        store.acknowledge("n2", "1", store.head(), now, ["b"])
+
+    store.acknowledge("n1", "1", 0, 1000.0)
+    one = Run(store, [kong], clock=Time(nodes).clock, say=lines.append, timeout_s=5.0)
+    for _ in range(2):  # the second has nothing to change, and says so as well
+        lines.clear()
+        with pytest.raises(EdgeError, match="version 1 isn't in force for 1 tenant, see above"):
+            one.apply(one.changes({"a": b"1", "b": b"2"}, wanted("a", "b")), lambda: NOTE)
+        assert [line for line in lines if line.startswith("b: not in force on n2, whose engine")]
+        assert any("in force on all 2 nodes, but for these tenants" in line for line in lines)
+    assert {e.fields["key"] for e in kong.read().values() if e.kind == "keyauth_credentials"} == {
+        "key-a",
+        "key-b",
+    }
+
+
 def test_no_engine_at_all_is_said() -> None:
     lines: list[str] = []
     wait_for_nodes(MemoryStore(), 1, Time().clock, lines.append, 1.0)

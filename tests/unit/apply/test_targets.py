@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -96,8 +97,30 @@ def test_a_reload_that_failed_or_was_cut_off_is_run_by_the_next_apply(tmp_path: 
 
 
 def test_a_command_that_isnt_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EdgeError, match="--reload: /no/such/kong reload: FileNotFoundError"):
-        apply(FileKong(tmp_path / "kong.yml", "/no/such/kong reload"), *consumer("a", "k1"))
+    with pytest.raises(EdgeError, match="--reload: /no/such/command reload: FileNotFoundError"):
+        apply(FileKong(tmp_path / "kong.yml", "/no/such/command reload"), *consumer("a", "k1"))
+
+
+@pytest.mark.parametrize(
+    ("command", "taken"),
+    [
+        ("kong reload -p /kong_prefix", False),
+        ("/usr/local/bin/kong reload", False),
+        ("kong reload -c /etc/kong/other.conf", True),
+        ("kong reload --conf=/etc/kong/other.conf -p /kong_prefix", True),
+        ("docker compose exec kong kong reload -p /kong_prefix", True),
+        ("'", True),
+    ],
+)
+def test_a_reload_after_which_kong_keeps_its_old_configuration_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, taken: bool
+) -> None:
+    monkeypatch.setattr("tenantgate.apply.targets._KONG_CONFS", (str(tmp_path / "kong.conf"),))
+    monkeypatch.delenv("KONG_DECLARATIVE_CONFIG", raising=False)
+    with contextlib.nullcontext() if taken else pytest.raises(ConfigError, match=r"--reload: .*add -c"):
+        FileKong(tmp_path / "kong.yml", command)
+    (tmp_path / "kong.conf").touch()
+    FileKong(tmp_path / "kong.yml", command)
 
 
 @pytest.mark.parametrize("text", ["- a", "{", "a: [", "a: !!python/object:os.system {}"])

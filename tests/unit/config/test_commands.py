@@ -42,6 +42,14 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{wrong}:2: tenans: unknown field" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "given", ["--postgres", "--set=a=b", "--prefix=/k", "--attach=tenant-guardrails", "--sockets=/run/x"]
+)
+def test_an_option_of_kong_conf_isnt_ignored_where_a_kong_yml_is_written(given: str) -> None:
+    with pytest.raises(ConfigError, match=f"{given.partition('=')[0]}: needs --kong-conf"):
+        run("render", DEMO, given)
+
+
 def test_the_file_may_be_named_without_an_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

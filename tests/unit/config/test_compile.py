@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tenantgate.config import load, load_text
 from tenantgate.config.compile import CompileOptions, compile_records, stage_references
@@ -53,6 +55,40 @@ def test_the_same_tenants_give_the_same_bytes_whatever_their_order() -> None:
     assert list(mixed.items()) == list(compile_records(file).items())
 
 
+_PARTS = {
+    "rate_limit": ["{per_minute: 5}", "{per_minute: 6}"],
+    "key_rate_limit": ["{per_minute: 2}"],
+    "budgets": [
+        "[{name: month, max_budget: 5, on_store_down: open}]",
+        "[{name: month, max_budget: 5, match: {models: [m]}}]",
+    ],
+    "token_limits": ["[{name: t, count: total_tokens, limit: 9, window: 1m}]"],
+    "cache": ["{cache_ttl: 60}", "{enabled: false}"],
+    "mcp": ["[{name: models, models: [m]}]", "[{name: models, models: [m], title: T}]"],
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in _PARTS.items()}),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_a_tenants_record_doesnt_depend_on_what_others_have_in_common_with_it(parts: list[Any]) -> None:
+    priced = "{provider: mock, model: m, input_cost: 1, output_cost: 2}"
+    texts = [
+        f"  - id: t{i}\n    api_keys: ['${{{{ env \"DECK_{i}\" }}}}']\n    models: [{priced}]\n"
+        + "".join(f"    {name}: {value}\n" for name, value in values.items())
+        for i, values in enumerate(parts)
+    ]
+    together = compile_records(load_text("version: 1\ntenants:\n" + "".join(texts)))
+    for i, text in enumerate(texts):
+        alone = compile_records(load_text("version: 1\ntenants:\n" + text))
+        assert together[f"t{i}"] == alone[f"t{i}"]
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_record_read_and_written_is_the_same_bytes(name: str) -> None:
     file, folder = load(ROOT / name), (ROOT / name).parent
@@ -89,7 +125,7 @@ def test_models_keep_the_order_of_the_file_which_decides_what_a_name_means() -> 
     ],
 )
 def test_credentials_are_references(given: str, expected: str) -> None:
-    (target,) = one(f"provider: openai, model: m, credential: '{given}'").targets
+    (target,) = one(f"provider: openai, model: m, credential: '{given}'", "gateway: {vaults: [aws]}").targets
     assert (target.credential, target.header_name, target.bearer) == (expected, "Authorization", True)
 
 

@@ -13,6 +13,7 @@ from tenantgate.features import features, plugins
 from support import ROOT
 
 A_MODEL = "tenants[0].models[0]"
+OWN_VAULT = "name a vault of your own in gateway.vaults"
 KEY = """'${{ env "DECK_A" }}'"""
 HEAD = "version: 1\ntenants:\n"
 TENANT = f"{HEAD}  - id: a\n    api_keys: [{KEY}]\n"
@@ -271,6 +272,31 @@ def test_off_without_quotes_is_the_word() -> None:
     assert tenant.plugins["audit"] == {"content": "off"}
 
 
+SINK = "{{name: one, type: otlp, url: 'http://c/v1/traces', tenants: [{}]}}"
+
+
+@pytest.mark.parametrize(
+    ("sinks", "told"),
+    [
+        (SINK.format("b"), "5: gateway.audit.sinks[0].tenants[0]: no tenant is called 'b'"),
+        (f"{SINK.format('a')}, {SINK.format('a')}", "5: gateway.audit.sinks[1].name: two are called one"),
+        ("{name: one, type: otlp}", "5: gateway.audit.sinks[0]: one, of type otlp, needs url"),
+    ],
+)
+def test_what_is_wrong_with_a_sink_stands_at_the_sink(sinks: str, told: str) -> None:
+    (found,) = problems(f"{TENANT}gateway: {{audit: {{sinks: [{sinks}]}}}}\n")
+    assert found == f"tenants.yaml:{told}"
+
+
+def test_an_issuers_tenants_are_there() -> None:
+    issuer = "issuer: 'https://l.example', audience: [x], jwks_url: 'https://l.example/k', tenant_claim: org"
+    issuer = f"{{{issuer}, tenants: [aa]}}"
+    (found,) = problems(
+        f"{TENANT}gateway: {{mcp: {{oauth: {{resource: 'https://ai.example', issuers: [{issuer}]}}}}}}\n"
+    )
+    assert "gateway.mcp.oauth.issuers[0].tenants[0]: no tenant is called 'aa'; did you mean 'a'?" in found
+
+
 PATTERN = "guardrails: {rules: [{name: x, detector: patterns, patterns: [{name: P, regex: %s}]}]}"
 
 
@@ -294,6 +320,16 @@ def test_numbers_that_nothing_could_work_with_are_refused(number: str) -> None:
     for field in ("cache_ttl", "max_entries", "max_megabytes"):
         (found,) = problems(f"{TENANT}    cache: {{{field}: {number}}}\n")
         assert found.startswith(f"tenants.yaml:5: tenants[0].cache.{field}: ")
+    (found,) = problems(f"{TENANT}gateway: {{limits: {{max_request_body_mb: {number}}}}}\n")
+    assert found.startswith("tenants.yaml:5: gateway.limits.max_request_body_mb: ")
+
+
+@pytest.mark.parametrize(
+    "value", ["!!bool x", "!!int x", "!!float x", "!!binary x", "!!python/object:os.system x"]
+)
+def test_values_that_their_tag_denies_are_named(value: str) -> None:
+    (found,) = problems(f"{TENANT}gateway: {{redis: {{port: {value}}}}}\n")
+    assert found.startswith("tenants.yaml:5: gateway.redis.port: ")
 
 
 @pytest.mark.parametrize(
@@ -432,3 +468,26 @@ def test_what_a_provider_needs_and_what_it_has_no_use_for(fields: str, where: st
 def test_bedrocks_address_is_that_before_the_operation() -> None:
     model = "provider: bedrock, model: m, aws_region: eu-west-1, credential: '{vault://env/B}'"
     assert load_text(TENANT + f"    models: [{{{model}, upstream_url: 'https://vpce.example/'}}]\n").tenants
+
+
+def test_a_vault_that_nobody_knows_is_a_problem_with_its_field_and_the_nearest_name(tmp_path: Path) -> None:
+    text = (
+        MODEL + '      - {provider: openai, model: a, credential: "{vault://fiel/key}"}\n'
+        '      - {provider: openai, model: b, credentials: ["{vault://env/K}", "{vault://hcv/key}"]}\n'
+        '    mcp: [{name: x, openapi: o.json, upstream: "https://a.b", tools: [{name: t}], headers: {A: "{vault://emv/x}"}}]\n'
+        "# {vault://remark/x}\n"
+    )
+    known = "known are env, file"
+    assert problems(text) == [
+        f"tenants.yaml:6: {A_MODEL}.credential: there is no vault 'fiel'; {known}; did you mean 'file'?",
+        f"tenants.yaml:7: tenants[0].models[1].credentials[1]: there is no vault 'hcv'; {known}; {OWN_VAULT}",
+        f"tenants.yaml:8: tenants[0].mcp[0].headers.A: there is no vault 'emv'; {known}; did you mean 'env'?",
+    ]
+    assert load_text("gateway: {vaults: [fiel, hcv, emv]}\n" + text)
+    (tmp_path / "gateway.yaml").write_text("version: 1\ngateway: {vaults: [fiel, emv]}\n")
+    (tmp_path / "tenants.yaml").write_text(text)
+    with pytest.raises(TenantsFileError) as caught:
+        load(tmp_path)
+    assert [p.partition(": there")[0] for p in caught.value.problems] == [
+        f"{tmp_path}/tenants.yaml:7: tenants[0].models[1].credentials[1]"
+    ]

@@ -79,7 +79,12 @@ def test_others_stay_and_a_second_time_changes_nothing(theirs: dict[str, Any]) -
 )
 def test_what_cant_stand_beside_ours_is_named(theirs: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        merge(theirs, OURS)
+        merge({"_format_version": "3.0"} | theirs, OURS)
+
+
+def test_a_file_of_another_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is no kong"):
+        merge({"version": 1, "tenants": []}, OURS)
 
 
 def test_our_certificates_take_the_place_of_our_former_ones() -> None:

@@ -96,7 +96,7 @@ def limit(more: str) -> str:
             "budgets[0].name",
             "are called 'month'",
         ),
-        (budget(models=f"{MOCK}, {BARE}"), "models[1].model", "mock/bare costs isn't known, and month counts it"),
+        (budget(models=f"{MOCK}, {BARE}"), "models[1].model", "the budget or limit 'month' counts it"),
         (
             budget(models="{name: two, targets: [{provider: mock, model: x, input_cost: 1, output_cost: 1}, "
             "{provider: mock, model: y}]}"),

@@ -113,6 +113,30 @@ def test_a_certificate_that_isn_t_one_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "folder", "made", "reachable"),
+    [
+        (0o755, 0o755, 0o666, True),
+        (0o751, 0o755, 0o666, True),
+        (0o750, 0o755, 0o666, False),
+        (0o755, 0o700, 0o666, False),
+        (0o755, 0o755, 0o660, False),
+        (0o755, 0o755, None, False),
+    ],
+)
+def test_who_reaches_the_socket_of_kongs_workers(
+    prefix: int, folder: int, made: int | None, reachable: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "sockets").mkdir()
+    if made is not None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(tmp_path / "sockets" / "we"))
+        (tmp_path / "sockets" / "we").chmod(made)
+    (tmp_path / "sockets").chmod(folder)
+    tmp_path.chmod(prefix)
+    assert probes.reaches_workers(tmp_path) is reachable
+
+
 def test_authorities_of_clients_and_providers_end_too(tmp_path: Path) -> None:
     text, _ = made("authority.example.com", days=2)
     (tmp_path / "clients.pem").write_text(text)

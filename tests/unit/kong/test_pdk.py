@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tenantgate.kong.ahead import Ahead
 from tenantgate.kong.host import Host
 from tenantgate.kong.pdk import ServedKong
 from tenantgate.kong.testing import FakeKong
@@ -20,6 +21,7 @@ class Channel:
         self.sent: list[Any] = []
         self.owners: list[str] = []
         self.room = True
+        self.ahead: Ahead | None = None
 
     def put(self, message: Any) -> None:
         self.sent.append(message)

@@ -262,13 +262,19 @@ def test_validate_reads_what_the_servers_name(folder: Path, capsys: pytest.Captu
     (folder / "tools.yaml").write_text(TOOLS.replace("  # - name: bad", "  - name: bad"))
     assert main(["validate"]) == 1
     said = capsys.readouterr().err
-    assert "tenant acme: mcp weather: tool bad: api.yaml: #/paths/~1bad/get/parameters/0: " in said
+    at = "tenants.yaml:14: tenants[0].mcp[0].tools_file"
+    assert f"{at}: tool bad: api.yaml: #/paths/~1bad/get/parameters/0: " in said
     (folder / "tools.yaml").write_text("tools: [{nam: x}]")
     assert main(["validate"]) == 1
-    assert "tools.yaml" in capsys.readouterr().err
+    assert f"{at}: tools.yaml.tools[0].nam: " in capsys.readouterr().err
+    (folder / "tools.yaml").write_text(TOOLS)
+    (folder / "tenants.yaml").write_text(TENANTS.replace("name: delete-alerts", "name: delete-alert"))
+    assert main(["validate"]) == 1
+    assert ": tenants[0].mcp[0].tools[0]: tool delete-alert: api.yaml has no such" in capsys.readouterr().err
     (folder / "api.yaml").unlink()
     assert main(["validate"]) == 1
-    assert "api.yaml: can't be read" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ": tenants[0].mcp[0].openapi: api.yaml: can't be read" in said
 
 
 def test_validate_fetches_no_url(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -247,6 +247,27 @@ def test_it_says_which_version_it_goes_by(bench: Bench) -> None:
         assert (said.node, said.version) == ("n1", version)
 
 
+def test_it_says_whose_record_it_cant_read_though_nobody_asked_for_it(bench: Bench) -> None:
+    def said() -> tuple[int, tuple[str, ...]]:
+        bench.directory.acknowledge()
+        (found,) = bench.store.acknowledgements()
+        return found.version, found.unreadable
+
+    bench.put(acme=b"1", globex=b"bad", initech=b"1", **{f"t{i}": b"1" for i in range(50)})
+    assert said() == (1, ("globex",))
+    assert (unreadable(), bench.get(GLOBEX), bench.get()) == (1, None, "1")
+    bench.put(initech=b"broken", acme=b"2")
+    assert said() == (2, ("globex", "initech"))
+    assert bench.get(TenantId("initech")) == "1"
+    bench.put(globex=b"3")
+    assert said() == (3, ("initech",))
+    bench.put(initech=None)
+    assert said() == (4, ())
+    bench.parser.parsed.clear()
+    bench.put(acme=b"3")
+    assert (said(), bench.parser.parsed) == ((5, ()), ["acme"])  # what hasn't changed isn't tried again
+
+
 def test_a_version_counts_when_what_its_records_need_is_loaded(tmp_path: Path) -> None:
     loaded: list[tuple[bytes, list[int], list[str]]] = []
 

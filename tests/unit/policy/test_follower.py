@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -267,20 +267,20 @@ def test_what_the_nodes_processes_say_is_passed_on_once(
     passed: list[tuple[str, int]] = []
     acknowledge = remote.acknowledge
 
-    def noting(node: str, process: str, version: int, at: float) -> None:
+    def noting(node: str, process: str, version: int, at: float, unreadable: Sequence[str]) -> None:
         passed.append((process, version))
-        acknowledge(node, process, version, at)
+        acknowledge(node, process, version, at, unreadable)
 
     monkeypatch.setattr(remote, "acknowledge", noting)
     local.acknowledge("n1", "1", 1, 5.0)
     local.acknowledge("n1", "2", 1, 5.0)
     follower.follow()
     follower.follow()
-    local.acknowledge("n1", "1", 2, 6.0)
+    local.acknowledge("n1", "1", 2, 6.0, ["acme"])
     follower.follow()
     assert passed == [("1", 1), ("2", 1), ("1", 2)]
     assert remote.acknowledgements() == [
-        Acknowledgement("n1", "1", 2, 6.0),
+        Acknowledgement("n1", "1", 2, 6.0, ("acme",)),
         Acknowledgement("n1", "2", 1, 5.0),
     ]
 

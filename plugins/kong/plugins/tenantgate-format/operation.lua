@@ -22,7 +22,7 @@ function M.head()
     return
   end
   local body = ai_ctx.get_namespaced_ctx("_global", "response_body")
-  if body and not json.decode(body) then
+  if body and type(json.decode(body)) ~= "table" then
     if kong.response.get_status() < 400 then
       kong.response.set_status(502)
     end
@@ -33,8 +33,11 @@ function M.head()
   local target = json.table_of(ai_ctx.get_namespaced_ctx(BALANCE, "selected_target"))
   local options, metrics = json.table_of(json.table_of(target.model).options), ngx.ctx.ai_llm_metrics
   if metrics then
-    metrics.llm_usage_cost = ((metrics.llm_prompt_tokens_count or 0) * (options.input_cost or 0) +
-      (metrics.llm_completion_tokens_count or 0) * (options.output_cost or 0)) / 1000000
+    local function count(name)
+      return type(metrics[name]) == "number" and metrics[name] or 0
+    end
+    metrics.llm_usage_cost = (count("llm_prompt_tokens_count") * (options.input_cost or 0) +
+      count("llm_completion_tokens_count") * (options.output_cost or 0)) / 1000000
   end
 end
 

@@ -4,6 +4,7 @@ local ai_ctx = require "kong.llm.plugin.ctx"
 local callers = require "kong.plugins.tenantgate-mcp.callers"
 local ends = require "kong.plugins.tenantgate-request.ends"
 local start = require "kong.plugins.tenantgate-request.start"
+local trips = require "kong.plugins.tenantgate-request.trips"
 local tries = require "kong.plugins.tenantgate-failover.tries"
 
 local MAX_HEADERS = 1000 -- the largest number that kong.request.get_headers takes
@@ -55,6 +56,7 @@ end
 
 -- Kong has a configuration: the first one of a worker, or another one.
 function Request:configure()
+  trips.install()
   start.soon()
 end
 
@@ -137,6 +139,7 @@ function Request:log()
     body_size = #request.body,
     at = math.floor(ngx.now() * 1000),
     took_ms = math.max(0, math.floor(ngx.now() * 1000 - kong.request.get_start_time())),
+    correlation = shared.tenantgate_correlation,
     traceparent = shared.tenantgate_traceparent or kong.request.get_header("traceparent"),
     tries = plan and tries.collect(plan, kong.response.get_status() == 499) or nil,
   }

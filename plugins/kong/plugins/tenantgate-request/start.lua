@@ -1,10 +1,12 @@
--- Tells the engine its settings as soon as a worker has them. By itself Kong starts a plugin's instance at the first
--- request; until then the engine wouldn't know where its policies are, and a new node would refuse what comes first.
+-- Tells the engine its settings as soon as a worker has them, and again when another engine has taken the place of one
+-- that died. By itself Kong starts a plugin's instance at the next request; until then the engine wouldn't know where its
+-- policies are, and would refuse what comes first, nor where the journal is that the one before it has left.
 local NAME = "tenantgate"
 local AGAIN_S = 0.5
+local LOOK_S = 1
 local PATIENCE_MS = 5000
 local PING = "\148\0\1\164ping\144" -- a call in MessagePack-RPC, [0, 1, "ping", []]: the answer says that it isn't known
-local TIMES = 240 -- the engine may be started after Kong; requests start the instance in any case
+local HAS = "plugin.HasInstance" -- of our plugin server alone (src/tenantgate/kong/control.py)
 
 local M = {}
 
@@ -32,12 +34,10 @@ local function answers(plugin)
   return answer ~= nil
 end
 
+-- Whether each configuration has its instance, which the engine has, too.
 local function start()
   local known, plugin = require("kong.runloop.plugin_servers").load_plugin(NAME)
-  if not known then
-    return true
-  end
-  local confs = configurations()
+  local confs = known and configurations() or {}
   if #confs == 0 then
     return true
   end
@@ -46,27 +46,34 @@ local function start()
   end
   for _, conf in ipairs(confs) do
     ngx.ctx.plugin_id = conf.__plugin_id -- what kong.plugin.get_id() gives, by which Kong knows instances
-    if not plugin.instance_callbacks.get_instance_id(plugin, conf) then
+    local id = plugin.instance_callbacks.get_instance_id(plugin, conf)
+    if id and plugin.rpc:call(HAS, id) == false then -- of an engine that is gone
+      plugin.instance_callbacks.reset_instance(NAME, conf)
+      id = plugin.instance_callbacks.get_instance_id(plugin, conf)
+    end
+    if not id then
       return false
     end
   end
   return true
 end
 
-local function try(premature, run, times)
+local function try(premature, run)
   if premature or run ~= latest then
     return
   end
   local ran, done = pcall(start)
-  if not (ran and done) and times > 1 then
-    ngx.timer.at(AGAIN_S, try, run, times - 1)
+  if not (ran and done) then
+    ngx.timer.at(AGAIN_S, try, run)
+  elseif ngx.worker.id() == 0 then -- one worker looks after it; the others' instances begin with their next requests
+    ngx.timer.at(LOOK_S, try, run)
   end
 end
 
 -- Start the engine's instances of this worker, in the background, for a configuration that is about to be in force.
 function M.soon()
   latest = latest + 1
-  ngx.timer.at(0, try, latest, TIMES)
+  ngx.timer.at(0, try, latest)
 end
 
 return M

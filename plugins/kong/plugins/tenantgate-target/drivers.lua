@@ -2,6 +2,7 @@
 -- their `model.options` hold `tenantgate`. Requests of other routes are Kong's as before. What the drivers lose is in
 -- docs/providers.md, and why this is done by wrapping them in docs/decisions/0017-formats-in-place-of-kongs-drivers.md.
 local ai_ctx = require "kong.llm.plugin.ctx"
+local filters = require "kong.plugins.tenantgate-target.filters"
 local metrics = require "kong.llm.plugin.observability"
 local shared = require "kong.llm.drivers.shared"
 local signing = require "kong.plugins.tenantgate-target.signing"
@@ -155,12 +156,15 @@ end
 for name in pairs(FORMAT_OF) do
   wrap(name)
 end
+filters.guard()
 
 local frame_to_events = shared.frame_to_events
 shared.frame_to_events = function(frame, content_type)
   local reader = kong.ctx.shared.tenantgate_stream
-  if not reader or content_type and not reader.types[content_type] then
+  if not reader then
     return frame_to_events(frame, content_type)
+  elseif content_type and not reader.types[content_type] then
+    return nil -- Kong's would take it for Gemini's, and write pieces of it to the log
   end
   local events = {}
   for i, chunk in ipairs(reader.stream:feed(frame)) do

@@ -153,11 +153,20 @@ local function is_limit(name)
   return name:lower():find("ratelimit", 1, true) ~= nil
 end
 
+-- Headers that only the gateway may say something by: records and reports, too, go by them.
+local OURS = {["x-cache-status"] = true, ["x-cache-key"] = true}
+
+local function is_ours(name)
+  name = name:lower()
+  return is_limit(name) or OURS[name] or name:find("^x%-tenantgate%-") ~= nil
+end
+
 -- What a provider says of its limits is about the gateway's account, which several tenants may share; the tenant's own
--- limits may have the same names.
-local function hide_limits()
+-- limits may have the same names. And what it says in the gateway's name, as nginx before a model does by X-Cache-Status,
+-- isn't about the gateway.
+local function hide_ours()
   for name in pairs(kong.response.get_headers(MAX_HEADERS)) do
-    if is_limit(name) then
+    if is_ours(name) then
       kong.response.clear_header(name)
     end
   end
@@ -294,8 +303,11 @@ end
 -- browser nothing where it has several origins to choose from.
 function Target:header_filter(conf)
   if kong.response.get_source() == "service" then
-    hide_limits()
-    set_headers(table_of(kong.ctx.shared.tenantgate_decision), is_limit)
+    hide_ours()
+    set_headers(table_of(kong.ctx.shared.tenantgate_decision), is_ours)
+    if kong.ctx.shared.tenantgate_stream then
+      kong.response.clear_header("Content-Length") -- its chunks are written anew, and a client would wait for the rest
+    end
   end
   local origin = kong.ctx.shared.tenantgate_origin
   for _, known in ipairs(origin and conf.origins or {}) do

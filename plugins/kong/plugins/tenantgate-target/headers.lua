@@ -59,13 +59,16 @@ function M.hide_caller(conf, own)
   shared.tenantgate_origin = headers["origin"]
   shared.tenantgate_traceparent = headers["traceparent"]
   -- Kong, after all plugins, takes away what this header names (RFC 9110, 7.6.1): the credential as well, or the length.
+  -- It reads them from here (kong/tools/http.lua, get_header).
+  local cached = ngx.ctx.cached_request_headers
   if headers["connection"] ~= nil then
     kong.service.request.set_header("Connection", "keep-alive")
-    -- Which it reads from here (kong/tools/http.lua, get_header).
-    local cached = ngx.ctx.cached_request_headers
     if cached then
       cached["connection"] = "keep-alive"
     end
+  end
+  if cached then
+    cached["te"] = nil
   end
   if not keep["accept"] then
     kong.service.request.set_header("Accept", "*/*")

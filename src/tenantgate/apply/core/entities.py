@@ -54,7 +54,7 @@ class Entity:
         """What Kong has once, whatever the id."""
         match self.kind:
             case "plugins":
-                scope = (str(self.fields.get(owner) or "") for owner in _SCOPES)
+                scope = (str(self.fields.get(owner) or "") for owner in (*_SCOPES, "consumer_group"))
                 return (self.kind, str(self.fields.get("name")), *scope)
             case "keyauth_credentials":
                 return (self.kind, str(self.fields.get("key")), str(self.fields.get("consumer")))
@@ -136,7 +136,7 @@ def _key(item: Json, consumer: str) -> Entity:
 
 
 def _made(kind: str, item: Mapping[str, Any], name: str) -> Entity:
-    nested = {"id", "routes", "plugins", "keyauth_credentials", "acls", "snis"}
+    nested = {"id", "routes", "plugins", "keyauth_credentials", "snis"}
     kept = {k: v for k, v in item.items() if k not in nested}
     for owner in _OWNERS:
         if owner in kept:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from tenantgate.policy.core.ports import Acknowledgement
+from tenantgate.policy.core.ports import UNREADABLE, Acknowledgement
+from tenantgate.policy.core.records import CATALOG
+from tenantgate.tenant import TenantId
 
-__all__ = ["LIVE_S", "behind", "lines", "live"]
+__all__ = ["LIVE_S", "behind", "lines", "live", "unread"]
 
 LIVE_S: Final = 15.0
 """Seconds after which a process that said nothing counts as gone; live ones say their version every second or so."""
@@ -34,6 +36,23 @@ def behind(found: Iterable[Acknowledgement], version: int) -> list[str]:
         if a.version < version:
             lowest[a.node] = min(a.version, lowest.get(a.node, a.version))
     return [f"{node} (version {number})" for node, number in sorted(lowest.items())]
+
+
+def unread(running: Iterable[Acknowledgement]) -> list[str]:
+    """A line for each tenant whose newest record isn't in force on some nodes, with their names."""
+    by_tenant: dict[str, set[str]] = {}
+    more = set()
+    for a in running:
+        for tenant in a.unreadable:
+            by_tenant.setdefault(tenant, set()).add(a.node)
+        if len(a.unreadable) >= UNREADABLE:
+            more.add(a.node)
+    found = [
+        f"{'the list of all models' if tenant == CATALOG else TenantId(tenant).slug}: not in force on "
+        f"{', '.join(sorted(nodes))}, whose engine can't read the record: an earlier one stays in force, or none"
+        for tenant, nodes in sorted(by_tenant.items())
+    ]
+    return found + [f"{node}: perhaps more; its log has all" for node in sorted(more)]
 
 
 def lines(found: Iterable[Acknowledgement], *, now: float) -> list[str]:

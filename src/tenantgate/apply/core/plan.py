@@ -7,20 +7,33 @@ made of what Kong has now, so an apply that was cut off is finished by the next 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from tenantgate.apply.core.entities import KINDS, Entity, State, marked, same
-from tenantgate.config.names import SERVICE, consumer_name, entity_id
+from tenantgate.config.names import SERVICE, TAG, consumer_name, entity_id
 from tenantgate.errors import ConfigError
 
 __all__ = ["FORMER", "Plan", "make_plan", "removal"]
 
 FORMER: Final = "llm-former"
 """What a service `llm` that isn't ours is renamed to: version 0.1's, as decK or the Admin API has created it."""
+_FORMER_HOST: Final = "llm.invalid"
+_FORMER_ROUTE: Final = re.compile(r"llm\.[^.]+\..+\.[^.]+")
 _SERVING: Final = ("plugins", "services")
 _OF_TENANTS: Final = ("consumers", "keyauth_credentials")
+_KINDS: Final = {
+    "certificates": "certificate",
+    "snis": "server name (SNI)",
+    "services": "service",
+    "plugins": "plugin",
+    "routes": "route",
+    "consumers": "consumer",
+    "keyauth_credentials": "key",
+}
+_OWNERS: Final = ("certificate", "service", "route", "consumer")
 _ERRORS_MARK: Final = "tenantgate_error"
 
 
@@ -42,7 +55,7 @@ class Plan:
     placed: tuple[Entity, ...] = field(default=(), repr=False)
     """All entities, under the ids that they have or get in this Kong."""
     wanted: tuple[Entity, ...] = field(default=(), repr=False)
-    """All entities, for a Kong that takes its configuration as a whole."""
+    """All entities, for a Kong that takes its configuration as a whole: those of others, too."""
     names: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The consumers' names by the ids that they have in Kong."""
     notes: tuple[str, ...] = ()
@@ -79,31 +92,34 @@ def make_plan(
     Args:
         current: all that Kong has.
         wanted: all that it should have, each entity with our tag.
-        whole: whether its configuration is replaced as a whole, and so holds nothing that isn't ours.
+        whole: whether its configuration is replaced as a whole, so that what isn't ours has to be in it, too.
         differs: whether an entity that is wanted isn't what Kong has under its id.
 
     Raises:
-        ConfigError: a key belongs to a consumer that isn't ours.
+        ConfigError: what isn't ours has a name, or a key, that one of ours needs.
     """
     wanted = [marked(e) for e in wanted]
     known = _Identities(current, wanted, whole=whole)
     placed = known.placed
     admit = [e for e in placed if e.kind in _OF_TENANTS and not known.present(e)]
-    freed = _freed(current, admit, known, whole=whole)
+    freed = _freed(current, admit, known)
     admitted = {(e.kind, e.id) for e in admit}
     rest = [e for e in placed if (e.kind, e.id) not in admitted]
     settle = [*known.renamed, *(e for e in rest if not _unchanged(current, e, differs))]
     kept = {(e.kind, e.id) for e in placed} | {(e.kind, e.id) for e in freed}
-    gone = [e for e in current.values() if (e.kind, e.id) not in kept and (whole or known.leaves(e))]
+    gone = [e for e in current.values() if (e.kind, e.id) not in kept and known.leaves(e)]
+    others: list[Entity] = []
     if whole:
-        settle += _misplaced(current, wanted, settle)
+        settle += _misplaced(current, [e for e in wanted if (e.kind, e.id) not in known.left_out], settle)
+        leaving = kept | {(e.kind, e.id) for e in gone}
+        others = _with_owners([e for at, e in current.items() if at not in leaving], wanted)
     return Plan(
         freed=tuple(freed),
         admit=tuple(admit),
         settle=tuple(_in_order(settle)),
         withdraw=tuple(_to_delete(gone)),
         placed=tuple(placed),
-        wanted=tuple(wanted),
+        wanted=(*(e for e in wanted if (e.kind, e.id) not in known.left_out), *others),
         names={e.id: e.name for e in placed if e.kind == "consumers"},
         notes=tuple(known.notes),
         former=any(known.of_former(e) for e in gone),
@@ -135,6 +151,13 @@ def _unchanged(current: State, entity: Entity, differs: Differs) -> bool:
     return found is not None and not differs(entity, found)
 
 
+def _with_owners(others: Sequence[Entity], wanted: Sequence[Entity]) -> list[Entity]:
+    """Entities of others without those whose owner goes; with a database Kong deletes them with it."""
+    there = {(e.kind, e.id) for e in (*others, *wanted)}
+    found = [e for e in others if all((f"{o}s", e.fields[o]) in there for o in _OWNERS if e.fields.get(o))]
+    return found if len(found) == len(others) else _with_owners(found, wanted)
+
+
 def _misplaced(current: State, wanted: Sequence[Entity], settle: Sequence[Entity]) -> list[Entity]:
     """Entities that are there under another id; a configuration as a whole gives them their own."""
     listed = {(e.kind, e.id) for e in settle}
@@ -157,11 +180,17 @@ class _Identities:
         self._names = {e.natural_key: e for e in current.values()}
         self._ids: dict[str, str] = {}
         self._taken: set[tuple[str, str]] = set()
+        self._custom_ids = {
+            str(e.fields["custom_id"]): e
+            for e in current.values()
+            if e.kind == "consumers" and e.fields.get("custom_id") and not e.ours
+        }
+        self.left_out: set[tuple[str, str]] = set()
+        """Entities whose place has one of others, which stays."""
         self.renamed: list[Entity] = []
         self.notes: list[str] = []
         self._former: str | None = None
-        if not whole:
-            self._find_former()
+        self._find_former(whole=whole)
         self.placed: list[Entity] = []
         for kind in (
             "certificates",
@@ -197,18 +226,29 @@ class _Identities:
         custom_id, username = consumer.fields.get("custom_id"), consumer.fields.get("username")
         return self._former is not None and bool(custom_id) and username == consumer_name(str(custom_id))
 
-    def _find_former(self) -> None:
+    def _find_former(self, *, whole: bool) -> None:
         for name in (SERVICE, FORMER):
             found = self._names.get(("services", name))
-            if found is not None and (name == FORMER or not found.ours):
+            if found is not None and self._is_former(found):
                 self._former = found.id
-                if name == SERVICE:
+                if name == SERVICE and not whole:
                     self._names.pop(found.natural_key)
                     self.renamed.append(found.with_fields(name=FORMER))
                     self.notes.append(
                         f"service {SERVICE} of version 0.1 becomes {FORMER}, and goes with its routes"
                     )
                 break
+
+    def _is_former(self, service: Entity) -> bool:
+        """Whether it is version 0.1's: nobody else's goes to its host and has but its routes."""
+        routes = [
+            e for e in self._current.values() if e.kind == "routes" and e.fields.get("service") == service.id
+        ]
+        return (
+            not service.ours
+            and service.fields.get("host") == _FORMER_HOST
+            and all(_FORMER_ROUTE.fullmatch(e.name) for e in routes)
+        )
 
     def of_former(self, entity: Entity) -> bool:
         """Whether it belongs to version 0.1."""
@@ -236,21 +276,56 @@ class _Identities:
             found = self._names.get(entity.natural_key)
             if found is None:
                 waiting.append(entity)
-            elif not whole and self._foreign(found):
+            elif self._foreign(found):
                 self.notes.append(
                     f"the global {entity.name} isn't ours and stays: errors where there is no route have Kong's shape"
                 )
+                self.left_out.add((entity.kind, entity.id))
+            elif not self._may_take(entity, found, whole=whole):
+                self._refuse(found, found.name)
             else:
                 self._take(entity, found.id)
         for entity in waiting:
+            custom_id = entity.fields.get("custom_id")
+            if custom_id and (other := self._custom_ids.get(str(custom_id))) is not None:
+                self._refuse(other, f"{other.name} with the custom_id {custom_id}")
             self._take(entity, self._free_id(entity))
 
+    def _may_take(self, entity: Entity, found: Entity, *, whole: bool) -> bool:
+        """Whether what Kong has in the place of `entity` is ours to change.
+
+        By its tag, or in a database by its id, which only we give: somebody may have taken the tag away.
+        """
+        return (
+            found.ours
+            or (found.id == entity.id and not whole)
+            or self.of_former(found)
+            or self._is_global(found)  # version 0.1's, else `_foreign` has it
+            or found.kind == "keyauth_credentials"  # of a consumer that is ours
+        )
+
+    def _refuse(self, found: Entity, name: str) -> None:
+        owners = [
+            f" of {owner} {of.name}"
+            for owner in _OWNERS[1:]
+            if (of := self._current.get((f"{owner}s", str(found.fields.get(owner))))) is not None
+        ]
+        raise ConfigError(
+            f"Kong has a {_KINDS[found.kind]} {name}{''.join(owners)} that isn't Tenantgate's: it lacks the tag {TAG}. "
+            "Nothing was changed; rename or remove it there, or give it the tag if it may be replaced"
+        )
+
     @staticmethod
-    def _foreign(found: Entity) -> bool:
+    def _is_global(found: Entity) -> bool:
+        return found.kind == "plugins" and not any(
+            found.fields.get(o) for o in ("service", "route", "consumer")
+        )
+
+    def _foreign(self, found: Entity) -> bool:
         """Whether a plugin for the whole gateway is the operator's own."""
-        if found.kind != "plugins" or any(found.fields.get(o) for o in ("service", "route", "consumer")):
-            return False
-        return not found.ours and _ERRORS_MARK not in str(found.fields.get("config"))
+        return (
+            self._is_global(found) and not found.ours and _ERRORS_MARK not in str(found.fields.get("config"))
+        )
 
     def _free_id(self, entity: Entity) -> str:
         made = entity.id
@@ -264,14 +339,14 @@ class _Identities:
         self.placed.append(Entity(kind=entity.kind, id=id_, fields=entity.fields))
 
 
-def _freed(current: State, admit: Sequence[Entity], known: _Identities, *, whole: bool) -> list[Entity]:
+def _freed(current: State, admit: Sequence[Entity], known: _Identities) -> list[Entity]:
     """Keys in Kong with the value of one that is to be created: Kong has a value once."""
     owners = {e.id: e.name for e in (*admit, *current.values()) if e.kind == "consumers"}
     values = {e.fields["key"]: e for e in admit if e.kind == "keyauth_credentials"}
     out = []
     for entity in current.values():
         if entity.kind == "keyauth_credentials" and (wanted := values.get(entity.fields.get("key"))):
-            if not whole and not (entity.ours or known.is_tenants_key(entity)):
+            if not (entity.ours or known.is_tenants_key(entity)):
                 theirs, name = (owners.get(str(k.fields.get("consumer")), "?") for k in (entity, wanted))
                 raise ConfigError(
                     f"a key of {name} belongs to Kong's consumer {theirs}, and wasn't created by Tenantgate; give "

@@ -347,7 +347,7 @@ def schema() -> dict[str, Any]:
             "The request.",
             {
                 "id": _of(text, "Kong's id of it (X-Kong-Request-Id)."),
-                "correlation_id": _of(text, "The client's or the gateway's correlation id."),
+                "correlation_id": _of(text, "The client's or the gateway's correlation id, if it is a UUID."),
                 "method": _of(text, "HTTP method."),
                 "size": _of(whole, "Bytes, head included.", minimum=0),
             },

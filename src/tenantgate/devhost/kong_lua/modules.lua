@@ -78,7 +78,7 @@ end
 
 -- luafilesystem, as far as it tells mode, permissions and size.
 package.preload["lfs"] = function()
-  return strict("lfs", {attributes = host.attributes})
+  return strict("lfs", {attributes = host.attributes, symlinkattributes = host.symlinkattributes})
 end
 
 package.preload["kong.tools.sha256"] = function()

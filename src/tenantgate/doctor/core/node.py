@@ -21,6 +21,7 @@ __all__ = [
     "check_redis",
     "check_secrets",
     "check_server",
+    "check_worker_events",
 ]
 
 _DAY_S: Final = 86_400.0
@@ -124,6 +125,8 @@ def _remedy(reason: str) -> str:
 
 
 _REMEDIES: Final = {
+    "configuration": "its log names the setting that it can't use; set the variable that `gateway` of tenants.yaml "
+    "names for it (TENANTGATE_CACHE_KEY, if it names none) in Kong's environment, restart Kong",
     "policies": "publish them: `tenantgate apply`; `tenantgate status` says which node has which version",
     "models": "as Kong's user run `tenantgate models build`, set TENANTGATE_MODELS to their folder, reload Kong",
     "warming up": "wait some seconds",
@@ -296,16 +299,29 @@ def check_secrets(named: Collection[str], there: Collection[str]) -> Iterator[Fi
             "secrets",
             Severity.WARNING,
             name,
-            "isn't in this command's environment, or is empty. If Kong's lacks it, too, what refers to it has an empty "
-            "credential: a provider answers 401",
+            "isn't in this command's environment, or is empty. If Kong's lacks it, too, what refers to it is empty: "
+            "with an empty credential a provider answers 401, without a gateway's own secret all requests get 503",
             f"run this with Kong's environment; set {name} there, and restart Kong (a reload keeps the old one)",
         )
     if not missing:
         yield ok("secrets", "environment", f"all {len(set(named))} variables are there")
 
 
-def check_secret_files(folder: str, problems: Mapping[str, str | None]) -> Iterator[Finding]:
-    """Judge the files of ``{vault://file/…}`` references: by name what is wrong, None where nothing is."""
+def check_secret_files(
+    folder: str, problems: Mapping[str, str | None], *, vaults: str = "file"
+) -> Iterator[Finding]:
+    """Judge the files of ``{vault://file/…}`` references: by name what is wrong, None where nothing is.
+
+    `vaults` is Kong's setting.
+    """
+    if "file" not in (name.strip() for name in vaults.split(",")):
+        yield Finding(
+            "secrets",
+            Severity.ERROR,
+            "vaults",
+            f"is {vaults}, so Kong can't read {', '.join(sorted(problems))}: what refers to these has no credential",
+            "vaults = bundled,file in kong.conf, and restart Kong",
+        )
     bad = {name: problem for name, problem in problems.items() if problem}
     for name, problem in sorted(bad.items()):
         yield Finding(
@@ -342,8 +358,8 @@ def check_certificate(subject: str, left_s: float | None) -> Finding:
             "certificates",
             Severity.ERROR,
             subject,
-            "can't be read",
-            "set the path, or its rights for Kong's user",
+            "can't be read, or is no certificate",
+            "set the path, or the file's rights for Kong's user, or put a certificate there; of an address: start Kong",
         )
     days = left_s / _DAY_S
     if left_s <= 0:
@@ -428,6 +444,19 @@ def check_folder(facts: FolderFacts) -> Iterator[Finding]:
             "there" if facts.free is None else f"{facts.free >> 30} GB left on its file system",
         )
     ]
+
+
+def check_worker_events(prefix: str, reachable: bool) -> Finding:
+    """Judge whether users other than Kong's reach the socket by which its workers talk, which nginx makes for all."""
+    if not reachable:
+        return ok("sockets", prefix, "Kong's workers talk among themselves")
+    return Finding(
+        "sockets",
+        Severity.WARNING,
+        prefix,
+        "every user of this machine can join the talk of Kong's workers (sockets/we), and speak as one of them",
+        f"chmod o= {prefix}",
+    )
 
 
 def check_models(name: str, folder: str | None, problem: str | None = None) -> Finding:

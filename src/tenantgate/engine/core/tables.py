@@ -125,6 +125,8 @@ class Decision:
     """Headers of the client that reach the provider; None: those of the gateway."""
     settled: Sequence[str] = ()
     """Ids of earlier requests, of any tenant, whose ends Kong need not keep any longer."""
+    reads_record: bool = False
+    """Whether the log phase may read Kong's log record."""
     log_reply: bool = True
     """Whether the log phase may have the reply's text, where the model's stages want it."""
 
@@ -133,6 +135,9 @@ class Decision:
         made: dict[str, Any] = {"shared": self.shared, "state": self.state}
         more = {"keep_body": self.keep_body, "keep_items": self.keep_items, "settled": list(self.settled)}
         made |= {name: value for name, value in more.items() if value}
+        if self.model is not None and not self.model.reply_guard:
+            # Of others the log phase also asks for what the response phase has left.
+            made["log_reads"] = "record" if self.reads_record else "end"
         if self.model is None or self.target is None:
             return made
         made |= {
@@ -278,6 +283,8 @@ class PackedLog:
     """Unix time of the end in ms, by Kong's clock."""
     took_ms: int = 0
     """From the request's arrival to its end."""
+    correlation: str = ""
+    """The request's id in the header for it, where the request went upstream; a client may have put anything there."""
     traceparent: str = ""
     """The header of that name: the trace to which the request belongs; a client may have put anything there."""
     ends: tuple[PackedLog, ...] = ()
@@ -313,6 +320,7 @@ class PackedLog:
             body_size=_number(table.get("body_size")),
             at_ms=_number(table.get("at")),
             took_ms=_number(table.get("took_ms")),
+            correlation=_text(table.get("correlation")),
             traceparent=_text(table.get("traceparent")),
             ends=tuple(end for each in _list(table.get("ends")) if (end := cls.of(each))),
             ends_dropped=_number(table.get("ends_dropped")),

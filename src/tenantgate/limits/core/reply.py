@@ -113,7 +113,8 @@ def _room(one: Shown) -> tuple[int, int]:
 
 @lru_cache(maxsize=10_000)
 def _names(name: str, window: str) -> tuple[str, str, str]:
-    return tuple([f"X-AI-RateLimit-{what}-{window}-{name}" for what in ("Limit", "Remaining", "Reset")])  # type: ignore[return-value]
+    tail = f"{window}-{name}"
+    return f"X-AI-RateLimit-Limit-{tail}", f"X-AI-RateLimit-Remaining-{tail}", f"X-AI-RateLimit-Reset-{tail}"
 
 
 def _put_requests(out: dict[str, str], requests: Sequence[Shown], refused: Shown | None) -> None:

@@ -7,8 +7,9 @@ says which tenant has which record; its digest stands for the whole version. Ver
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
@@ -19,6 +20,7 @@ from tenantgate.tenant import TenantId
 __all__ = [
     "PAGE",
     "RECORD_BYTES",
+    "UNREADABLE",
     "Acknowledgement",
     "ConflictError",
     "DamagedError",
@@ -36,6 +38,7 @@ __all__ = [
     "successor",
     "tenant_bytes",
     "tenant_text",
+    "tenants_of",
 ]
 
 T = TypeVar("T")
@@ -43,6 +46,8 @@ T = TypeVar("T")
 PAGE: Final = 100
 """Records in one answer or one write, of at most `RECORD_BYTES` each."""
 RECORD_BYTES: Final = 1 << 20
+UNREADABLE: Final = 100
+"""Tenants that one acknowledgement names."""
 _TENANT_BYTES: Final = 4096
 _TEXT: Final = 2000  # characters of an author or a message
 
@@ -107,12 +112,17 @@ class VersionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """The version that a process of a node goes by, and when it last said so (Unix time in seconds)."""
+    """The version that a process of a node goes by, and when it last said so (Unix time in seconds).
+
+    Attributes:
+        unreadable: ids of tenants whose newest record this process can't read, `UNREADABLE` at most.
+    """
 
     node: str
     process: str
     version: int
     at: float
+    unreadable: tuple[str, ...] = ()
 
 
 class PolicyStore(ABC):
@@ -275,8 +285,10 @@ class PolicyStore(ABC):
     # -- nodes
 
     @abstractmethod
-    def acknowledge(self, node: str, process: str, version: int, at: float) -> None:
-        """Note that a process of a node goes by `version` at the Unix time `at`, in seconds."""
+    def acknowledge(
+        self, node: str, process: str, version: int, at: float, unreadable: Sequence[str] = ()
+    ) -> None:
+        """Note that a process of a node goes by `version` at the Unix time `at`, in seconds, but for these tenants."""
 
     @abstractmethod
     def acknowledgements(self) -> list[Acknowledgement]:
@@ -328,6 +340,15 @@ def tenant_bytes(tenant: str) -> bytes:
 def tenant_text(stored: bytes) -> str:
     """The tenant id that is stored so."""
     return stored.decode("utf-8", "surrogatepass")
+
+
+def tenants_of(stored: object) -> tuple[str, ...]:
+    """The tenant ids in the JSON text of a list; none where it is something else."""
+    try:
+        found = json.loads(stored) if isinstance(stored, str) else None
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(str(each) for each in found) if isinstance(found, list) else ()
 
 
 def digest_of(index: Mapping[str, bytes]) -> bytes:

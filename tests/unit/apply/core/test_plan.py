@@ -152,6 +152,75 @@ def test_what_isnt_ours_stays() -> None:
     assert make_plan(target.read(), wanted(A1), whole=False).notes
 
 
+def test_what_isnt_ours_stays_in_a_kong_without_a_database_too() -> None:
+    tree = {
+        "_format_version": "3.0",
+        "services": [{"name": "own", "host": "h", "routes": [{"name": "own", "paths": ["/own"]}]}],
+        "consumers": [{"username": "somebody", "keyauth_credentials": [{"key": "s"}]}],
+        "plugins": [{"name": "post-function", "config": {"log": ["return"]}}],
+        "snis": [{"name": "own.example.com", "certificate": "c"}],
+        "certificates": [{"id": "c", "cert": "x", "key": "y"}],
+    }
+    theirs = from_tree(tree)
+    target = MemoryDbless(Fuse(), tree)
+    for tenants in (A1, {"b": {"K": "k2"}}):
+        apply([target], MemoryStore(), tenants)
+        found = target.read()
+        assert [dict(found[e.kind, e.id].fields) for e in theirs] == [dict(e.fields) for e in theirs]
+        assert opens_of_ours(target) == expected(tenants)
+        assert make_plan(found, wanted(tenants), whole=True).empty
+    # What was attached to a tenant goes with it.
+    consumer = next(e for e in target.read().values() if e.kind == "consumers" and e.ours)
+    target.tree["plugins"].append({"id": "p", "name": "rate-limiting", "consumer": consumer.id})
+    apply([target], MemoryStore(), A1)
+    assert ("plugins", "p") not in target.read()
+
+
+def opens_of_ours(target: Target) -> dict[str, str]:
+    found = target.read()
+    return {
+        str(e.fields["key"]): str(found["consumers", str(e.fields["consumer"])].fields["custom_id"])
+        for e in found.values()
+        if e.kind == "keyauth_credentials" and e.ours
+    }
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "fields", "told"),
+    [
+        ("snis", {"name": "llm.example.com", "certificate": "c"}, r"server name \(SNI\) llm.example.com"),
+        ("services", {"name": "llm", "host": "shop"}, "service llm"),
+        # Not version 0.1's, whose routes have other names.
+        ("services", {"name": "llm", "host": "llm.invalid"}, "service llm"),
+        ("routes", {"name": "llm.models", "service": "own"}, "route llm.models of service own"),
+        ("consumers", {"username": "tenant_a", "custom_id": "x"}, "consumer tenant_a"),
+        ("consumers", {"username": "x", "custom_id": "a"}, "consumer x with the custom_id a"),
+    ],
+)
+def test_what_isnt_ours_and_has_a_name_of_ours_is_refused(
+    whole: bool, kind: str, fields: dict[str, str], told: str
+) -> None:
+    theirs = [
+        Entity(kind="services", id="own", fields={"name": "own", "host": "h"}),
+        Entity(kind="certificates", id="c", fields={"cert": "x", "key": "y"}),
+        Entity(kind=kind, id="theirs", fields=fields),
+        Entity(
+            kind="routes",
+            id="r",
+            fields={"name": "own", "service": "theirs" if kind == "services" else "own"},
+        ),
+    ]
+    ours: dict[str, Any] = {"tags": ["tenantgate"]}
+    made = [
+        *wanted(A1),
+        Entity(kind="certificates", id="ours", fields={"cert": "a", "key": "b", **ours}),
+        Entity(kind="snis", id="sni", fields={"name": "llm.example.com", "certificate": "ours", **ours}),
+    ]
+    with pytest.raises(ConfigError, match=f"Kong has a {told} that isn't Tenantgate's"):
+        make_plan(state_of(theirs), made, whole=whole)
+
+
 def test_a_key_of_somebody_elses_consumer_is_an_error_that_doesnt_quote_it() -> None:
     theirs = [
         other("consumers", name="x", username="somebody"),
@@ -226,6 +295,37 @@ def test_a_whole_configuration_of_version_0_1_is_replaced_in_one_step() -> None:
     assert target.log == ["settle"]
     assert opens(target) == expected(both)
     assert make_plan(target.read(), wanted(both), whole=True).empty
+
+
+THEIRS = {
+    "services": [
+        {
+            "name": "shop",
+            "url": "http://shop.internal",
+            "plugins": [{"name": "cors"}],
+            "routes": [{"name": "shop", "paths": ["/shop"], "plugins": [{"name": "acl"}]}],
+        }
+    ],
+    "routes": [{"name": "alone", "paths": ["/alone"]}],
+    "consumers": [
+        {"username": "bob", "plugins": [{"name": "acl"}], "keyauth_credentials": [{"key": "bobs"}]}
+    ],
+    "plugins": [{"name": "prometheus"}],
+}
+"""Of others, in a Kong that takes its configuration as a whole."""
+
+
+def test_what_isnt_ours_stays_in_a_whole_configuration() -> None:
+    target = MemoryDbless(Fuse(), {"_format_version": "3.0", **THEIRS})
+    theirs = {(e.kind, e.name) for e in from_tree(THEIRS)}
+    for tenants in (A1, {**A1, "b": {"K": "k2"}}, {"b": {"K": "k2"}}):
+        apply([target], MemoryStore(), tenants)
+        there = target.read()
+        assert {e.name for e in there.values() if e.ours and e.kind == "consumers"} == {
+            f"tenant_{t}" for t in tenants
+        }
+        assert theirs <= {(e.kind, e.name) for e in there.values() if not e.ours}
+        assert make_plan(there, wanted(tenants), whole=True).empty
 
 
 # -- the law

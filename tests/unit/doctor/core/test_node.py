@@ -46,6 +46,11 @@ def test_plugin_servers(change: dict[str, object], said: list[str]) -> None:
     assert bad(node.check_server(replace(GOOD_SERVER, **change), "1.0.0")) == said  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("reachable", "said"), [(True, ["warning"]), (False, [])])
+def test_the_socket_of_kongs_workers(reachable: bool, said: list[str]) -> None:
+    assert bad([node.check_worker_events("/k", reachable)]) == said
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -126,3 +131,11 @@ def test_a_clock_is_judged_alike_in_both_directions(offset: float) -> None:
 def test_certificates(days: int | None, said: Severity) -> None:
     found = node.check_certificate("cert.pem", None if days is None else days * 86_400.0)
     assert found.severity is said
+
+
+@pytest.mark.parametrize(
+    ("vaults", "wrong"), [("bundled,file", 0), ("file", 0), ("bundled", 1), ("bundled, files", 1)]
+)
+def test_a_kong_without_the_vault_of_files_is_named(vaults: str, wrong: int) -> None:
+    found = list(node.check_secret_files("/s", {"acme": None}, vaults=vaults))
+    assert [f.subject for f in found if f.severity is Severity.ERROR] == ["vaults"] * wrong

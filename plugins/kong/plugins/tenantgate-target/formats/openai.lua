@@ -63,10 +63,14 @@ function M.reply(text, _, note)
   local reply = cjson.decode_with_array_mt(text)
   if type(reply) ~= "table" then
     return nil, "failed to decode llm/v1/chat response"
-  elseif not reply.choices then
+  elseif type(reply.choices) ~= "table" then
     return nil, "'choices' not in llm/v1/chat response"
   end
   note(reply.usage)
+  if reply.usage ~= nil and type(reply.usage) ~= "table" then -- null, which ai-proxy takes for a table
+    reply.usage = nil
+    return cjson.encode(reply)
+  end
   return text
 end
 
