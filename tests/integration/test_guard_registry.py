@@ -362,13 +362,28 @@ def test_a_misspelt_tenant_or_rule_isn_t_exempted(
     store: redis.Redis,
     port: int,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     # fmt: off
     arguments = ["guard", "exempt", "--tenant", tenant, "--rule", rule, "--reason", "r", "--until", "1h", "--by", "me",
                  "--redis-url", f"redis://127.0.0.1:{port}"]
     # fmt: on
-    monkeypatch.chdir(ROOT)  # whose tenants.yaml is the usual one
+    text = (ROOT / "tenants.yaml").read_text()
+    (tmp_path / "tenants.yaml").write_text(text.replace("port: 6379}", f"port: {port}}}", 1))
+    monkeypatch.chdir(tmp_path)
     for named in ([], ["-f", str(ROOT / "tenants.yaml")]):
         assert cli.main([*arguments, *named]) == 2
         assert said in capsys.readouterr().err
         assert store.dbsize() == 0
+
+
+def test_a_file_of_another_gateway_says_nothing_about_this_one(
+    capsys: pytest.CaptureFixture[str], store: redis.Redis, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    # fmt: off
+    assert cli.main(["guard", "exempt", "--tenant", "elsewhere", "--rule", "secrets", "--reason", "r", "--until", "1h",
+                     "--by", "me", "--redis-url", f"redis://127.0.0.1:{port}"]) == 0
+    # fmt: on
+    assert "another Redis" in capsys.readouterr().err
+    assert store.dbsize() > 0

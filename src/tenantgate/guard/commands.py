@@ -28,6 +28,7 @@ from tenantgate.guard.core.exemptions import Exemption, State
 from tenantgate.guard.notes import fingerprint, sealer
 from tenantgate.guard.records import GuardRecords, new_id
 from tenantgate.guard.stored import Keys
+from tenantgate.store.config import LOCALHOST, RedisConfig
 from tenantgate.store.redis_nodes import connect
 from tenantgate.store.url import redis_config
 from tenantgate.tenant import TenantId
@@ -64,8 +65,8 @@ def guard(area: argparse.ArgumentParser) -> None:
             "--file",
             type=Path,
             metavar="FILE",
-            help="tenants.yaml, which must have the tenant and the rule; default: ./tenants.yaml if it is there, else "
-            "neither is checked",
+            help="tenants.yaml, which must have the tenant and the rule; default: ./tenants.yaml if it is there and "
+            "names this Redis, else neither is checked",
         )
         _by(parser)
         _sealed(parser)
@@ -191,11 +192,33 @@ def _check_names(args: argparse.Namespace) -> None:
         return
     elsewhere = "" if args.file is not None else "; if the gateway's file is another one, give it with --file"
     try:
-        problem = _unknown(load(path), args.tenant, args.rule)
+        file = load(path)
     except TenantgateError as error:
         raise ConfigError(f"{error}{elsewhere}") from None
-    if problem is not None:
-        raise ConfigError(f"{problem} in {path}{elsewhere}")
+    problem = _unknown(file, args.tenant, args.rule)
+    if problem is None:
+        return
+    if args.file is None and not _is_of(redis_config(redis_url(args.redis_url)), file):
+        print(
+            f"warning: tenant and rule aren't checked: {path} is of a gateway with another Redis; "
+            "give the gateway's file with --file",
+            file=sys.stderr,
+        )
+        return
+    raise ConfigError(f"{problem} in {path}{elsewhere}")
+
+
+def _is_of(redis: RedisConfig, file: TenantsFile) -> bool:
+    """Whether this is the Redis that the file names."""
+    own = file.gateway.redis
+    nodes = {(_host(node.ip), node.port) for node in own.cluster_nodes}
+    if nodes or redis.cluster_nodes:
+        return not nodes.isdisjoint((_host(node.ip), node.port) for node in redis.cluster_nodes)
+    return (_host(redis.host), redis.port, redis.database) == (_host(own.host), own.port, own.database)
+
+
+def _host(name: str) -> str:
+    return LOCALHOST if name == "localhost" else name
 
 
 def _unknown(file: TenantsFile, tenant: str, rule: str) -> str | None:
