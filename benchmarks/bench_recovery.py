@@ -37,8 +37,6 @@ PAUSE_S: Final = 0.05
 STOPPED_S: Final = 2.0
 CALM_S: Final = 5.0
 """Without a failure, and then it is over."""
-LINGER_S: Final = 15.0
-"""After which processes without their watchdog are gone."""
 LONGEST_S: Final = 120.0
 
 
@@ -71,6 +69,13 @@ def workers(site: Site) -> list[int]:
     return [pid for root in roots for pid in command_pids(root, AUDIT_WORKER)]
 
 
+def whole(site: Site, before: list[int]) -> bool:
+    """Whether as many processes as before serve, and none of those that have lost their watchdog."""
+    now = engine(site)
+    left = [pid for pid in before if pid not in now and Path(f"/proc/{pid}/exe").exists()]
+    return not left and len(now) >= len(before) and site.stack.serving("tenantgate") >= len(before) - 1
+
+
 def send(pids: list[int], number: signal.Signals) -> None:
     """A signal to those that are there."""
     for pid in pids:
@@ -96,12 +101,11 @@ BLOWS: Final[Mapping[str, Callable[[Site], None]]] = {
 
 def blow(site: Site, seen: Seen, name: str) -> None:
     """One of them, until all is well again."""
-    before, began = len(engine(site)), time.time()
+    before, began = engine(site), time.time()
     BLOWS[name](site)
     while (now := time.time()) < began + LONGEST_S:
         last = max((a.ended for a in failed(seen, began)), default=began)
-        whole = site.stack.serving("tenantgate") >= before - 1 and len(engine(site)) >= before
-        if whole and now > max(last + CALM_S, began + LINGER_S):
+        if now > last + CALM_S and whole(site, before):
             break
         time.sleep(0.1)
     found = failed(seen, began)

@@ -17,8 +17,8 @@ Gates:
 * no hour's budget is exceeded, neither by what was answered nor by what is counted; nothing is held for ever; and after
   the hour's end there is room again;
 * every change acts on the gateway within two seconds of its publication, if nothing is down meanwhile;
-* files, threads and processes of gateway and engine, and the keys of Redis, are no more in the quiet time than after
-  half of the day. Memory is printed.
+* files, threads and processes of gateway and engine, and the keys of Redis but the cache's, are no more in the quiet
+  time than after half of the day; the cache has no more than the day's different questions. Memory is printed.
 
 Without --kong-bin on the embedded host. `--store postgres` needs a Kong, which then has its entities there, too.
 """
@@ -81,7 +81,10 @@ COST: Final = (PROMPT + REPLY) * TOKEN
 BUDGET: Final = 400
 """Questions that an hour's budget is for."""
 QUESTIONS: Final = 40
-"""Different ones, so few that the cache has all of them after half of the day."""
+"""Different ones of a kind of request."""
+CACHED: Final = 4 * QUESTIONS * 2 * 2
+"""Most keys of the cache's entries: four kinds that it answers, for each of two models, two keys for an answer. After
+half of the day it need not have all: in a short one it had 330 then, and 392 in the end."""
 GRACE_S: Final = 5.0
 """After the engine serves again, its processes look for each other and for the last circuit to close."""
 PATIENCE_S: Final = 60.0
@@ -497,19 +500,28 @@ class Operator:
 # -- what is used
 
 
+def kinds_of_keys(site: Site) -> Counter[str]:
+    """How many keys Redis has of each kind: names without tenants, numbers and digests."""
+    with redis.Redis(port=site.server.port, socket_timeout=5) as client:
+        names = [key.decode(errors="replace") for key in client.scan_iter(count=1000)]
+    return Counter(re.sub(r"\{[^}]*\}|~?[0-9a-f]{12,}|\d+", "*", name) for name in names)
+
+
 def usage(site: Site) -> dict[str, float]:
     """Processes, files, threads and megabytes of gateway and engine, and Redis' keys."""
     servers = site.stack.pids("tenantgate")
     family = sorted({site.stack.gateway_pid, *descendants(site.stack.gateway_pid), *servers})
     found = procs.sample({"": family})[""]
-    with redis.Redis(port=site.server.port, socket_timeout=5) as client:
-        # A note that a request is settled stays for half an hour, so these grow for as long.
-        keys = sum(b":settled:" not in key for key in client.scan_iter(count=1000))
+    kinds = kinds_of_keys(site)
+    cached = sum(number for kind, number in kinds.items() if kind.startswith("tg:cache:"))
+    # A note that a request is settled stays for half an hour, so these grow for as long.
+    settled_ones = sum(number for kind, number in kinds.items() if ":settled:" in kind)
     return {
         "processes": len(family),
         "files": found.files,
         "threads": found.threads,
-        "keys": float(keys),
+        "keys": float(kinds.total() - cached - settled_ones),
+        "cached": float(cached),
         "MB": found.rss_mb,
     }
 
@@ -596,10 +608,14 @@ def _ids(path: Path) -> Iterator[str]:
 
 def growth_faults(first: Mapping[str, float], last: Mapping[str, float]) -> list[str]:
     """What grew; sockets and threads of single requests come and go."""
+    more = last["cached"] - CACHED - 10  # its indexes
     return [
-        f"{name} grew from {first[name]:.0f} to {last[name]:.0f}"
-        for name in ("processes", "files", "threads", "keys")
-        if last[name] > first[name] * 1.15 + 10
+        *([f"the cache has {last['cached']:.0f} keys"] if more > 0 else []),
+        *(
+            f"{name} grew from {first[name]:.0f} to {last[name]:.0f}"
+            for name in ("processes", "files", "threads", "keys")
+            if last[name] > first[name] * 1.15 + 10
+        ),
     ]
 
 

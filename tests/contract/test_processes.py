@@ -65,6 +65,16 @@ def packed(msgid: int, method: str, argument: object) -> bytes:
     return pack_as_kong([0, msgid, f"plugin.{method}", [argument]])
 
 
+def test_kong_s_worker_learns_whether_an_instance_is_known(two: Launched) -> None:
+    with two.client() as kong:
+        known = kong.start_instance("faulty", {"do": "nothing"})
+        assert [kong.call("HasInstance", known) for _ in range(4)] == [True] * 4
+        for number, answer in ((known, b"\xc3"), (known ^ 8, b"\xc2")):  # as start.lua packs and reads it
+            with kong.connect() as sock:
+                sock.sendall(b"\x94\0\1\xb2plugin.HasInstance\x91\xce" + number.to_bytes(4, "big"))
+                assert sock.recv(5) == b"\x94\1\1\xc0" + answer
+
+
 def test_an_instance_is_known_to_both_from_the_start_until_it_is_closed_in_either(two: Launched) -> None:
     with two.client() as kong, lines(two, kong) as (found, _):
         one, other = found.values()

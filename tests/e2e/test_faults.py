@@ -184,14 +184,15 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_request_is_refused_while_the_engines_watchdog_is_replaced(
-    gateway: Gateway, request: pytest.FixtureRequest
+    gateway: Gateway, request: pytest.FixtureRequest, number: signal.Signals
 ) -> None:
     if request.config.getoption("--kong-bin") is None:
         pytest.skip("the embedded host starts the next one when the servers of the first one have ended")
     client, (watchdog, *servers), serving = gateway.client("blocking"), gateway.engines(), gateway.serving()
     with Load(lambda n: client.chat(f"Is {n} a lucky number?"), threads=2) as load:
-        os.kill(watchdog, signal.SIGKILL)
+        os.kill(watchdog, number)
         until(lambda: list(filter(runs, servers)), lambda left: not left, what="servers of the first one")
         load.after(8)
     assert not load.errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from engine_rig import KEY, EngineWorld, chat
+from raw_provider import Asked, RawProvider, reply
 from tenantgate.kong.policy import UNAVAILABLE
 from tenantgate.llm.errors import BY_STATUS, Code, error_body
 
@@ -166,7 +168,7 @@ def whole(**more: Any) -> bytes:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "reply"),
+    ("kind", "answer"),
     [
         (
             "application/json",
@@ -184,17 +186,43 @@ def whole(**more: Any) -> bytes:
     ],
 )
 def test_whatever_a_provider_answers_the_client_has_a_reply(
-    world: EngineWorld, kind: str, reply: bytes, stream: bool
+    world: EngineWorld, kind: str, answer: bytes, stream: bool
 ) -> None:
     world.decision = world.decide()
     world.decision["target"]["options"]["tenantgate"] = {"stream_usage": "asked"}
-    world.provider.reply = (kind, reply)
+    world.provider.reply = (kind, answer)
     try:
         status, headers, _ = world.send(chat(stream=stream))
     finally:
         world.provider.reply = None
     assert status in (200, 500, 502)
     world.logged(headers)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_provider_sends_a_client_elsewhere(world: EngineWorld, status: int, stream: bool) -> None:
+    """The client's SDK would take its key along."""
+    script = reply(status, b'{"error": {"message": "elsewhere"}}', Location="http://127.0.0.1:1/collect")
+    with RawProvider(script) as provider:
+        world.decision = world.decide(target=provider.target("a"))
+        found, headers, _ = world.send(chat(stream=stream))
+    assert (found, "location" in headers) == (502, False)
+
+
+def test_a_reply_that_breaks_off_is_no_success(world: EngineWorld) -> None:
+    if world.kong is None:
+        pytest.skip("of Kong's own holding back")
+
+    def half(connection: socket.socket, _asked: Asked) -> bool:
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+        )
+        return False
+
+    with RawProvider(half) as provider:
+        world.decision = world.decide(target=provider.target("a"))
+        assert world.send(chat())[0] == 502
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -21,8 +22,10 @@ from tenantgate.apply.core.plan import make_plan
 from tenantgate.apply.targets import connect
 from tenantgate.config import tls
 from tenantgate.devhost import readiness
+from tenantgate.devhost.postgres_server import PostgresServer, kong_settings
 from tenantgate.devhost.real_kong import RealKong
 from tenantgate.devhost.redis_server import free_port
+from tenantgate.errors import ConfigError
 
 from support import ROOT, until
 
@@ -41,7 +44,7 @@ TREE = {
 class World:
     """A Kong with a certificate of tenants.yaml, and without an engine: no request gets that far."""
 
-    def __init__(self, folder: Path, kong_bin: str) -> None:
+    def __init__(self, folder: Path, kong_bin: str, database: PostgresServer | None) -> None:
         self.secrets = folder / "secrets"
         self.secrets.mkdir()
         self.environ = {**os.environ, "KONG_VAULT_FILE_PREFIX": str(self.secrets)}
@@ -54,6 +57,8 @@ class World:
             "prefix": folder / "kong",
             "database": "off",
             "declarative_config": folder / "kong.yml",
+            "db_update_frequency": "1",
+            "worker_state_update_frequency": "1",
             "proxy_listen": f"127.0.0.1:{self.port} ssl",
             "admin_listen": f"127.0.0.1:{self.admin}",
             "admin_gui_listen": "off",
@@ -67,10 +72,17 @@ class World:
             **RealKong.settings(),
             "nginx_worker_processes": "2",
         }
+        if database is not None:
+            given["database"] = "postgres"
+            self.environ |= kong_settings(database.url)
         conf.write_text("".join(f"{name} = {value}\n" for name, value in given.items()))
         self.kong = RealKong(Path(kong_bin), conf, folder, log=folder / "start.log")
+        if database is not None:
+            self.kong.migrate(self.environ)
         self.kong.start(self.environ)
         readiness.wait(self.kong, status, conf, timeout_s=60)
+        if database is not None:
+            self.apply()
 
     def _tree(self) -> dict[str, Any]:
         # A certificate and its key in files of their own, which can't change at the same moment.
@@ -85,7 +97,7 @@ class World:
             new.replace(self.secrets / name)
 
     def apply(self) -> bool:
-        """As `tenantgate apply` does for a Kong without a database; whether anything changed."""
+        """As `tenantgate apply` does; whether anything changed."""
         kong = connect(f"http://127.0.0.1:{self.admin}")
         plan = make_plan(kong.read(), from_tree(self._tree()), whole=True)
         kong.settle(plan)
@@ -104,14 +116,23 @@ class World:
         return x509.load_der_x509_certificate(der).serial_number
 
 
-@pytest.fixture
+@pytest.fixture(params=["without a database", pytest.param("with PostgreSQL", marks=pytest.mark.slow)])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     kong_bin = request.config.getoption("--kong-bin")
     if not kong_bin:
         pytest.skip("the embedded host has no TLS with clients")
-    started = World(tmp_path, kong_bin)
-    yield started
-    started.kong.stop()
+    with contextlib.ExitStack() as stack:
+        database = None
+        if request.param == "with PostgreSQL":
+            try:
+                database = PostgresServer(log=tmp_path / "postgres.log")
+            except ConfigError as error:
+                pytest.skip(str(error))
+            stack.callback(database.stop)
+            database.start()
+        started = World(tmp_path, kong_bin, database)
+        stack.callback(started.kong.stop)
+        yield started
 
 
 def test_certificates_are_renewed_and_no_handshake_fails(world: World) -> None:

@@ -308,6 +308,8 @@ def test_the_report_says_what_alerts_would_have_blocked(
     out = capsys.readouterr().out
     assert "3 requests" in out
     assert "would have blocked 2 (66.67%)" in out
+    assert "`mode: block`" in out
+    assert "tenantgate apply" in out
     assert "mode: block" in out
 
 

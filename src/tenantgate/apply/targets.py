@@ -178,6 +178,9 @@ class DatabaseKong(_Admin):
     @staticmethod
     def _put(api: AdminApi, entity: Entity) -> None:
         body = {k: {"id": v} if k in _OWNERS and v else v for k, v in entity.fields.items()}
+        if entity.kind == "certificates" and (before := api.find(f"/certificates/{entity.id}")):
+            # Without them Kong takes all names from it, and clients get its fallback certificate.
+            body["snis"] = before.get("snis") or []
         api.send("PUT", f"/{_PATHS[entity.kind]}/{entity.id}", body, what=f"{entity.kind} {entity.name}")
 
     @staticmethod

@@ -74,11 +74,10 @@ def kong_settings(url: str) -> dict[str, str]:
 
 
 def with_password(url: str) -> str:
-    """A URL with the user and password that libpq would take.
+    """A URL with the user and password that libpq would take, since Kong looks for neither.
 
-    Its own, else ``PGUSER`` and ``PGPASSWORD``, else a line of ``~/.pgpass``
-    (https://www.postgresql.org/docs/current/libpq-pgpass.html), which Kong doesn't read. A password in an argument is
-    seen by every user of the machine.
+    The password is the URL's own, else ``PGPASSWORD``, else that of a line of ``~/.pgpass``
+    (https://www.postgresql.org/docs/current/libpq-pgpass.html). Every user of the machine sees one in an argument.
 
     Raises:
         ConfigError: psycopg isn't installed, or the URL can't be read; it is never quoted.

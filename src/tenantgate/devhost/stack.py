@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 __all__ = ["Stack"]
 
 _START_S: Final = 60.0
+# Restart=always and RestartSec=1, as deploy/systemd/tenantgate@.service has it.
+_KEEP: Final = """
+trap 'kill $server 2>/dev/null; wait $server; exit' TERM
+while :; do eval "$TENANTGATE_SERVER" & server=$!; wait $server; sleep 1; done
+"""
 _SOCKET_MAX: Final = 100
 _LONGEST_SOCKET: Final = "tenant-response-guardrails.metrics.socket"
 
@@ -254,12 +260,13 @@ class Stack(MockControl):
             readiness.wait_for_policies(self._gateway, engine, timeout_s=_START_S)
 
     def _start_servers(self, rendered: Rendered) -> None:
-        """The plugin servers, as systemd would; each watches over its own processes."""
+        """The plugin servers, as systemd would, and anew when one ends; each watches over its own processes."""
         # As little as nginx' workers leave to those that Kong starts.
         environ = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         for name, argv in rendered.server_commands.items():
             log = self._state / "logs" / f"{name}.log"
-            server = Child(name, argv, log=log, environ=environ, foreign=True)
+            kept = {**environ, "TENANTGATE_SERVER": f"exec {shlex.join(argv)}"}
+            server = Child(name, ["/bin/sh", "-c", _KEEP], log=log, environ=kept, foreign=True)
             self._servers[name] = server
             self._exit.callback(server.stop)
 

@@ -1,7 +1,8 @@
 """The engine in Kong's phases: one reading of the request, all stages, one decision.
 
 Calls to Kong: access two (the packed request, the decision), three where the client is answered; log two (the packed
-end, Kong's log record where a stage reads it); response those of the guard of replies.
+end, Kong's log record where a stage reads it); response those of the guard of replies. On Kong those of access and log
+cost no message of their own (`tenantgate.kong.ahead`).
 """
 
 from __future__ import annotations

@@ -296,9 +296,8 @@ def _report(args: argparse.Namespace) -> int:
             print(f"    for example: {text}")
         if mode == "alert" and hits:
             print(
-                f"    to block: set `mode: block` on the rule `{rule}` of tenant {args.tenant} in tenants.yaml, then"
+                f"    to block: in tenants.yaml `mode: block` on the rule `{rule}` of {args.tenant}; tenantgate apply"
             )
-            print("    tenantgate diff && tenantgate render -o kong.yml && kong reload")
     return 0
 
 

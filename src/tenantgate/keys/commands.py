@@ -287,8 +287,11 @@ def _known(args: argparse.Namespace) -> TenantId:
 def _last_uses(args: argparse.Namespace, *, required: bool = True) -> dict[str, int] | None:
     """By a key's id when the audit log saw it last, in Unix milliseconds; None where there are no records."""
     ledger = Ledger()
+    folder = args.dir
+    if (state := getattr(args, "state_dir", None)) is not None and not (folder / "spool").exists():
+        folder = state / "audit"  # of the gateway that `up` runs
     try:
-        for raw in raw_records(args.records, args.dir, args.redis_url, args.node):
+        for raw in raw_records(args.records, folder, args.redis_url, args.node):
             ledger.add_record(raw)
     except ConfigError:
         if required or args.records:

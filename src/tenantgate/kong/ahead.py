@@ -112,16 +112,17 @@ def _written(value: Any) -> tuple[str, bytes | None]:
     return text, body
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_text)
-
-
 def _text(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} can't be sent")
+
+
+_dump: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_text
+).encode
 
 
 def _without_none(value: Any) -> Any:

@@ -177,9 +177,13 @@ class Host:
         if self.phase == "log" and name not in LOG_METHODS:
             raise PdkMisuseError(f"{name} can't be called in the log phase")
         self.check_deadline()
-        self.pdk_calls += 1
         if self.served:  # without an object for each part of the name
-            return self._kong.call(name, *args)
+            before = self._kong.messages
+            try:
+                return self._kong.call(name, *args)
+            finally:
+                self.pdk_calls += self._kong.messages - before
+        self.pdk_calls += 1
         function = self._kong
         for part in method.split("."):
             function = getattr(function, part)

@@ -96,12 +96,19 @@ class Channel(Protocol):
 class ServedKong(FakeClasses):  # type: ignore[misc]
     """kong-pdk's `kong` object when it is served by Tenantgate, which also knows the event's deadline.
 
-    `deadline` is on the clock of `time.monotonic`; `belongs_to` and `aside` are the channel's.
+    `deadline` is on the clock of `time.monotonic`; `belongs_to` and `aside` are the channel's. `messages` is how many
+    calls Kong has got: what is known and told without one (`tenantgate.kong.ahead`) isn't counted.
     """
 
     def __init__(self, channel: Channel, deadline: float) -> None:
-        call = rpc_of(channel, lua_style=False)
-        super().__init__("kong", call if channel.ahead is None else _ahead(channel.ahead, call))
+        self.messages = 0
+        rpc, ahead = rpc_of(channel, lua_style=False), channel.ahead
+
+        def call(method: str, *args: Any) -> Any:
+            self.messages += 1
+            return rpc(method, *args)
+
+        super().__init__("kong", call if ahead is None else _ahead(ahead, call))
         self.deadline = deadline
         self.belongs_to = channel.belongs_to
         self.aside = channel.aside

@@ -29,6 +29,7 @@ import gc
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -125,6 +126,10 @@ class _Supervisor:
     def _look(self, now: float, *, lost_s: float) -> None:
         if os.getppid() != self._parent:
             self._ending = True
+        elif self._ending and any(child.warm for child in self._children) and self._hands_over():
+            # Kong starts the next one only after our end. The servers serve until that can (`launcher.Leaving`).
+            sys.stderr.flush()
+            os._exit(0)
         leaves = self._ending and not self._succession.needed()
         for child in self._children:
             if leaves:
@@ -132,6 +137,9 @@ class _Supervisor:
             if child.look(now, lost_s=lost_s, rejects=self._rejects):
                 self._tidy(child)
         self._publish()
+
+    def _hands_over(self) -> bool:
+        return self._succession.by_nginx and self._succession.needed()
 
     def _tidy(self, child: Child) -> None:
         """One has ended: leave its successor what it needs to know, and no more."""

@@ -17,7 +17,7 @@ from tenantgate.llm.body import Limits
 from tenantgate.llm.refusal import Reason, Refusal
 from tenantgate.llm.spelling import ALSO, told, variant
 
-__all__ = ["REQUEST_NAMES", "checked"]
+__all__ = ["ELSEWHERE", "POLICYS", "REQUEST_NAMES", "checked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,18 @@ _REQUEST: Final[Mapping[str, _Type]] = {
 }
 REQUEST_NAMES: Final = frozenset({*_REQUEST, *ALSO, "messages"})
 """Members of a chat request that Tenantgate goes by."""
+ELSEWHERE: Final = frozenset(
+    "api_base api_key base_url context_window_fallbacks custom_llm_provider extra_body fallbacks models "
+    "router_settings_override".split()
+)
+"""Members by which a gateway behind this one, as an `openai-compatible` target may be, takes another model, address or
+credential than the policy's, or parameters that nobody has read: LiteLLM's and OpenRouter's.
+
+Sources: https://docs.litellm.ai/docs/proxy/clientside_auth, https://docs.litellm.ai/docs/proxy/reliability,
+https://openrouter.ai/docs/features/model-routing
+"""
+POLICYS: Final = "left out: the tenant's policy says who answers"
+_KNOWN: Final = REQUEST_NAMES | ELSEWHERE
 _STREAM_OPTIONS: Final[Mapping[str, _Type]] = {"include_usage": _FLAG}
 _MESSAGE: Final[Mapping[str, _Type]] = {
     "role": _NAME,
@@ -111,7 +123,8 @@ def checked(body: Any, limits: Limits) -> Refusal | dict[str, Any]:
             Reason.TOO_LARGE, f"messages must have {limits.messages} messages at most.", "messages"
         )
     try:
-        _spelt(body, REQUEST_NAMES, "")
+        _spelt(body, _KNOWN, "")
+        _own(body)
         request = _typed(body, _REQUEST, "")
         if "stream_options" in request:
             options = request["stream_options"]
@@ -170,6 +183,11 @@ def _spelt(found: Mapping[str, Any], known: Collection[str], where: str) -> None
     name = variant(found, known)
     if name is not None:
         raise _Refused(Reason.NOT_CHAT, f"{where}.{name}" if where else name, told(name))
+
+
+def _own(body: Mapping[str, Any]) -> None:
+    for name in sorted(ELSEWHERE.intersection(body)):
+        raise _Refused(Reason.NOT_CHAT, name, POLICYS)
 
 
 def _put(found: dict[str, Any], name: str, value: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tenantgate.llm import form
 from tenantgate.llm.body import parse, write
 from tenantgate.llm.chat import ChatRequest
 from tenantgate.llm.form import Form
-from tenantgate.llm.members import REQUEST_NAMES
+from tenantgate.llm.members import ELSEWHERE, POLICYS, REQUEST_NAMES
 from tenantgate.llm.refusal import Reason, Refusal
 from tenantgate.llm.spelling import told, variant
 
@@ -80,7 +80,7 @@ _STREAMED: Final = frozenset({Operation.COMPLETIONS, Operation.IMAGES})
 # ai-proxy counts what stands in these as a chat's, and fails where that is none (`calculate_cost` in
 # kong/llm/drivers/shared.lua).
 _NOT_HERE: Final = ("messages", "choices")
-_NAMES: Final = REQUEST_NAMES.union(_NOT_HERE, *_TEXTS.values())
+_NAMES: Final = REQUEST_NAMES.union(ELSEWHERE, _NOT_HERE, *_TEXTS.values())
 
 
 def operation_of(path: str) -> Operation:
@@ -147,6 +147,8 @@ def read(operation: Operation, raw: bytes, *, is_form: bool = False) -> Passed |
 def _checked(operation: Operation, value: Mapping[str, Any]) -> Refusal | None:
     if (other := variant(value, _NAMES)) is not None:
         return _wrong(other, f"must be {told(other)}.")
+    for name in sorted(ELSEWHERE.intersection(value)):
+        return _wrong(name, f"must be {POLICYS}.")
     for name in _NOT_HERE:
         if name in value:
             return _wrong(name, "isn't supported by this gateway for this operation.")

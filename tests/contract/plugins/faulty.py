@@ -33,6 +33,16 @@ class Plugin:
     def do_nothing(self, kong):
         return None
 
+    def do_share(self, kong):
+        asked = kong.ctx.shared.get("asked")
+        kong.ctx.shared.set("told", {"asked": asked})
+        if asked["exit"]:
+            kong.response.exit(403, "no")
+
+    def do_share_and_raise(self, kong):
+        kong.ctx.shared.set("told", {"asked": None})
+        raise ValueError("secret text")
+
     def do_return_something(self, kong):
         return {"anything": object()}
 

@@ -12,7 +12,7 @@ import pytest
 
 from tenantgate.apply.admin_api import AdminApi
 from tenantgate.apply.core.entities import KINDS, Entity
-from tenantgate.apply.core.plan import Plan
+from tenantgate.apply.core.plan import Plan, make_plan
 from tenantgate.apply.targets import DatabaseKong, DblessKong, connect
 from tenantgate.errors import ConfigError, EdgeError
 
@@ -193,3 +193,21 @@ def test_passwords_of_which_kong_tells_hashes_only_are_never_sent_back(server: S
         connect(server.url).settle(Plan(admit=(new,), wanted=(new,)))
     assert "4cd2fc" not in str(caught.value)
     assert [method for method, _, _ in server.asked] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("before", "sent"),
+    [
+        ((200, {"id": "c", "snis": ["ai.example.com"]}), {"cert": "new", "snis": ["ai.example.com"]}),
+        ((404, {}), {"cert": "new"}),
+    ],
+)
+def test_a_renewed_certificate_keeps_its_names(
+    server: Server, before: tuple[int, Any], sent: dict[str, Any]
+) -> None:
+    """Kong takes away what a PUT doesn't say: each name of the certificate."""
+    server.answers = [before, (200, {})]
+    certificate = Entity(kind="certificates", id="c", fields={"cert": "new"})
+    plan = make_plan({}, [certificate], whole=False)
+    DatabaseKong(AdminApi(server.url)).settle(plan)
+    assert server.asked == [("GET", "/certificates/c", None), ("PUT", "/certificates/c", sent)]

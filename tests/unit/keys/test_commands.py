@@ -106,6 +106,16 @@ def test_a_rotation(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert site.kong.read_text() == before
 
 
+def test_the_records_of_the_gateway_that_up_runs_are_in_its_state_folder(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.keys("issue", "acme")
+    site.keys("rotate", "acme")
+    up = site.folder / "up"
+    assert site.keys("rotate", "acme", "--finish", "--state-dir", str(up), kong=False) == 2
+    assert f"{up / 'audit'} has no spool" in capsys.readouterr().err
+
+
 def test_a_revoked_key_is_gone_and_stays_gone(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.keys("issue", "acme", "--name", "a")
     site.keys("issue", "acme", "--name", "b")

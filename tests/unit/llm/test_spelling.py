@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tenantgate.llm import operations
 from tenantgate.llm.chat import ChatRequest, Refusal, parse_request
-from tenantgate.llm.members import REQUEST_NAMES
+from tenantgate.llm.members import ELSEWHERE, REQUEST_NAMES
 from tenantgate.llm.operations import Operation
 
 OTHERS = {"s": "\u017f", "k": "\u212a"}  # which Go's encoding/json takes for s and k
@@ -39,6 +39,17 @@ def test_nor_of_another_operation(name: str) -> None:
     found = operations.read(Operation.COMPLETIONS, json.dumps({"prompt": "a", name: 9}).encode())
     assert isinstance(found, Refusal)
     assert found.param == name
+
+
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
+@pytest.mark.parametrize("value", [None, ["other"], {"max_tokens": 9}, "https://other.example"])
+def test_nobody_but_the_policy_says_who_answers(name: str, value: Any) -> None:
+    assert refused({"messages": [{"role": "user", "content": "hi"}], name: value}) == name
+    assert refused({"messages": [{"role": "user", "content": "hi"}], name.upper(): value}) == name.upper()
+    if value is not None:  # which is left out there
+        found = operations.read(Operation.EMBEDDINGS, json.dumps({"input": "a", name: value}).encode())
+        assert isinstance(found, Refusal)
+        assert found.param == name
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ local ENGINE = "tenantgate"
 local READ = {access = "tenantgate_request", log = "tenantgate_log"}
 local MOST = 256 * 1024 -- bytes of a body; what is larger waits in Kong until the engine has a thread for it
 
-local M = {}
+local LOG = READ.log
 
-local LOG = "tenantgate_log"
+local M = {}
 
 local installed
 
@@ -87,8 +87,7 @@ local function install()
     end
     return answer, err
   end
-  local log = plugin.log
-  local timer_at = _G.native_timer_at or ngx.timer.at -- as Kong's plugin servers
+  local log, timer_at = plugin.log, _G.native_timer_at or ngx.timer.at -- the timer as Kong's plugin servers have it
   function plugin:log(conf)
     local made = log and log_phase()
     if not made then

@@ -302,9 +302,21 @@ end
 -- The plugin cors, which comes before, finds no Origin any more in a request whose caller was hidden, and so tells the
 -- browser nothing where it has several origins to choose from.
 function Target:header_filter(conf)
-  if kong.response.get_source() == "service" then
+  local source = kong.response.get_source()
+  local ctx = ngx.ctx
+  if source ~= "service" and ctx.KONG_PROXIED and not ctx.buffered_body and kong.response.get_status() < 400 then
+    -- A reply that broke off while it was held back: Kong's error has the provider's status (kong/init.lua, response).
+    kong.response.set_status(502)
+  end
+  if source == "service" then
     hide_ours()
     set_headers(table_of(kong.ctx.shared.tenantgate_decision), is_ours)
+    local status = kong.response.get_status()
+    if status >= 300 and status < 400 then
+      -- A client would go there with its key: SDKs take Authorization out for another host, and no other header.
+      kong.response.set_status(502)
+      kong.response.clear_header("Location")
+    end
     if kong.ctx.shared.tenantgate_stream then
       kong.response.clear_header("Content-Length") -- its chunks are written anew, and a client would wait for the rest
     end

@@ -329,6 +329,8 @@ class PackedLog:
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
+    if type(value) is dict:  # asked twenty times a request, and ten times as fast as the next line
+        return value
     return value if isinstance(value, Mapping) else {}  # an empty Lua table comes as a list
 
 
