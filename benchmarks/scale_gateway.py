@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantgate.bench import procs, stats
-from tenantgate.bench.live import Clients
+from tenantgate.bench.live import Clients, holds
 from tenantgate.config import load
 from tenantgate.config.compile import CompileOptions, compile_records
 from tenantgate.config.documents import documents
@@ -48,6 +48,7 @@ from tenantgate.engine.tenants import Tenant
 from tenantgate.keys.core.register import IssuedKey, Register, State
 from tenantgate.policy.core.records import read_record
 from tenantgate.policy.directory import Directory
+from tenantgate.policy.sqlite_store import SqlitePolicyStore
 from tenantgate.tenant import TenantId
 
 __all__ = ["HEAD", "Size", "gates", "measure", "row"]
@@ -55,6 +56,7 @@ __all__ = ["HEAD", "Size", "gates", "measure", "row"]
 _MODELS: Final = ("mock-small", "mock-medium", "mock-large")
 _MODES: Final = ("alert", "mask")
 _WARM: Final = 50
+_PROCESSES: Final = min(os.cpu_count() or 1, 8)  # of the engine
 _REQUESTS: Final = 400
 _LANES: Final = 16
 _WITHIN_S: Final = 300.0
@@ -195,7 +197,12 @@ def measure(
 
         def stack() -> _Timed:
             return _Timed(
-                tenants=file, state_dir=folder / "state", kong_bin=kong_bin, postgres=url, log_level="warn"
+                tenants=file,
+                state_dir=folder / "state",
+                kong_bin=kong_bin,
+                postgres=url,
+                processes=str(_PROCESSES),
+                log_level="warn",
             )
 
         if tenants > 1:
@@ -224,6 +231,8 @@ class _Timed(Stack):
     """Knows when Kong was started."""
 
     gateway_started = 0.0
+    started = 0.0
+    """Unix time of the same."""
 
     @property
     def state_dir(self) -> Path:
@@ -231,7 +240,7 @@ class _Timed(Stack):
         return self._state
 
     def _start_gateway(self, port: int, status_port: int) -> None:
-        self.gateway_started = time.monotonic()
+        self.gateway_started, self.started = time.monotonic(), time.time()
         super()._start_gateway(port, status_port)
 
 
@@ -288,6 +297,16 @@ def _requests(stack: _Timed, keys: Sequence[str], size: Size) -> None:
             )
         return (time.monotonic() - start) * 1000
 
+    # Engines that have just started try all records first, in the background; whoever has says so.
+    store = SqlitePolicyStore(stack.state_dir / "policy/policy.sqlite")
+    holds(
+        lambda: len({a.process for a in store.acknowledgements() if a.at > stack.started}) >= _PROCESSES,
+        times=1,
+        within_s=_WITHIN_S,
+        pause_s=0.2,
+        what="an acknowledgement of each engine process",
+    )
+    store.close()
     for i in range(_WARM):
         ask(i)
     roles = {
