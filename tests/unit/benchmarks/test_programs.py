@@ -233,9 +233,10 @@ def test_chaos_tells_a_budget_that_did_not_hold(
 
 
 def test_chaos_tells_what_grew() -> None:
-    first = {"processes": 8.0, "files": 200.0, "threads": 60.0, "keys": 900.0, "MB": 500.0}
-    assert CHAOS.growth_faults(first, first | {"files": 230.0, "MB": 900.0}) == []
+    first = {"processes": 8.0, "files": 200.0, "threads": 60.0, "keys": 900.0, "cached": 300.0, "MB": 500.0}
+    assert CHAOS.growth_faults(first, first | {"files": 230.0, "cached": 400.0, "MB": 900.0}) == []
     assert len(CHAOS.growth_faults(first, first | {"files": 300.0, "keys": 1200.0})) == 2
+    assert len(CHAOS.growth_faults(first, first | {"cached": CHAOS.CACHED + 11.0})) == 1
 
 
 # -- live_changes
