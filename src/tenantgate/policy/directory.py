@@ -327,20 +327,27 @@ class Directory(Generic[T]):
             if self._store.trail(str(tenant), 1) != trail:  # pruned meanwhile, in favour of a newer one
                 return self._read(tenant, old, state)
             self._say(tenant, newest, error)
-        if old is not None and old.hashed is not None:
-            return _Entry(state, old.hashed, old.value, newest)
-        return self._earlier(tenant, newest, state)
+        return self._earlier(tenant, old, newest, state)
 
-    def _earlier(self, tenant: TenantId, newest: bytes, state: tuple[int, int]) -> _Entry[T]:
-        """The newest earlier record that can be read, of those since the tenant was last added."""
+    def _earlier(
+        self, tenant: TenantId, old: _Entry[T] | None, newest: bytes, state: tuple[int, int]
+    ) -> _Entry[T]:
+        """The newest earlier record that can be read, of those since the tenant was last added.
+
+        Nobody may have asked for it yet, so that the one in memory may be older; where the file has neither, that one.
+        """
         for hashed in (self._store.trail(str(tenant), _TRAIL) or [])[1:]:
             if hashed is None:
+                return _Entry(state, None, None, newest)
+            if old is not None and hashed == old.hashed:
                 break
             try:
                 return _Entry(state, hashed, self._parsed(tenant, hashed), newest)
             except _UnreadableError:
                 continue
-        return _Entry(state, None, None, newest)
+        if old is None:
+            return _Entry(state, None, None, newest)
+        return _Entry(state, old.hashed, old.value, newest)
 
     def _parsed(self, tenant: TenantId, hashed: bytes) -> T:
         body = self._store.contents([hashed]).get(hashed)

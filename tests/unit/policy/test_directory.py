@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from policy_rig import NOTE
@@ -366,6 +366,12 @@ def test_nobody_gets_an_older_record_than_of_the_version_that_is_known(bench: Be
         ),
         max_size=14,
     )
+)
+@example(
+    [("put", "a", b"1"), ("get", "a", None), ("put", "a", b"2"), ("put", "a", b"bad1"), ("get", "a", None)]
+)
+@example(
+    [("put", "a", b"1"), ("get", "a", None), ("put", "a", None), ("put", "a", b"bad1"), ("get", "a", None)]
 )
 def test_a_tenant_has_the_last_record_that_could_be_read_since_it_was_added(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, bytes | None]]
