@@ -8,6 +8,10 @@ local record_json = require "cjson.safe" -- what Kong's plugin servers have
 
 local ENGINE = "tenantgate"
 local READ = {access = "tenantgate_request", log = "tenantgate_log"}
+-- A kept connection may be one of a server that has just ended. What couldn't be written nobody has read; and an
+-- instance may be started twice.
+local START = {["plugin.StartInstance"] = true}
+local GONE = {closed = true, ["connection reset by peer"] = true}
 local MOST = 256 * 1024 -- bytes of a body; what is larger waits in Kong until the engine has a thread for it
 
 local LOG = READ.log
@@ -80,6 +84,9 @@ local function install()
       end
     end
     local answer, err = call(self, method, argument, ...)
+    if not answer and (err == "broken pipe" or START[method] and GONE[err]) then
+      answer, err = call(self, method, argument, ...)
+    end
     if type(answer) == "table" and type(answer.Shared) == "table" then
       for name, parts in pairs(answer.Shared) do
         set(name, unpacked(parts))
