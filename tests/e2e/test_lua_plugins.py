@@ -212,7 +212,7 @@ def test_no_provider_sends_a_client_elsewhere(world: EngineWorld, status: int, s
 
 def test_a_reply_that_breaks_off_is_no_success(world: EngineWorld) -> None:
     if world.kong is None:
-        pytest.skip("of Kong's own holding back")
+        pytest.skip("the embedded host has no buffered proxying of Kong's")
 
     def half(connection: socket.socket, _asked: Asked) -> bool:
         connection.sendall(

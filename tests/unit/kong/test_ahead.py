@@ -12,7 +12,7 @@ from kong_pdk.exception import PDKException
 
 from tenantgate.kong.ahead import Ahead
 from tenantgate.kong.pdk import ServedKong
-from tenantgate.kong.wire import Decoder, pack, pack_as_kong
+from tenantgate.kong.wire import Call, Decoder, Reply, pack, pack_as_kong
 
 from .test_pdk import Channel
 
@@ -31,7 +31,9 @@ def as_kong_sends(value: dict[str, Any], body: bytes | None) -> Any:
     argument["Shared"] = {"table": [text] if body is None else [text, body]}
     decoder = Decoder()
     decoder.feed(pack_as_kong([0, 1, "plugin.HandleEvent", [argument]]))
-    return decoder.next().argument  # type: ignore[union-attr]
+    call = decoder.next()
+    assert isinstance(call, Call)
+    return call.argument
 
 
 @given(value=TABLES, body=st.none() | st.binary())
@@ -53,7 +55,9 @@ def test_what_is_told_arrives_and_is_known_from_then_on(value: dict[str, Any], b
     assert ahead.get("table") == given_value
     decoder = Decoder()
     decoder.feed(pack([1, 1, None, {"Shared": ahead.told()}]))
-    text, *bodies = decoder.next().result["Shared"]["table"]  # type: ignore[union-attr]
+    reply = decoder.next()
+    assert isinstance(reply, Reply)
+    text, *bodies = reply.result["Shared"]["table"]
     assert json.loads(text) == value
     assert bodies == ([] if body is None else [body])
 
